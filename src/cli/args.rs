@@ -1,0 +1,385 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// What a neural network costs: FLOPs, MACs, bit operations, memory traffic and bytes, from its config alone.
+#[derive(Parser, Debug)]
+#[command(
+    name = "bitcost",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 ok, 1 a gate failed or `db check` found something, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict."
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// What a model costs, module by module
+    Inspect(Box<InspectArgs>),
+    /// The module database: look, check, evaluate
+    Db(DbArgs),
+    /// Models whose configs are embedded
+    Catalog(CatalogArgs),
+    /// Print the JSON Schema of an output
+    Schema(SchemaArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  bitcost inspect --model-id meta-llama/Llama-2-7b-hf --flops
+  bitcost inspect ./my-model --phase decode --past-len 4095 --memory
+  bitcost inspect deepseek-ai/DeepSeek-V3 -s 128,2048,32768          one line per length
+  bitcost inspect openai-community/gpt2 google/gemma-2b              one line per model
+  bitcost inspect torchvision/resnet50 --by class --columns macs,share
+  bitcost inspect ./my-model --explain model.layers.0.self_attn
+  bitcost inspect ./my-model --max-params 7e9 --max-kv-bytes-per-token 128KiB --quiet")]
+pub(super) struct InspectArgs {
+    /// Models: folders with a config.json, config files, or ids of the catalog
+    #[arg(value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// The same, by name
+    #[arg(long = "model-id", alias = "model_id", value_name = "MODEL")]
+    pub model_ids: Vec<String>,
+    /// Root class to use instead of the one that the config names
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+    /// Lay the entries of a file over the module database (repeatable)
+    #[arg(long = "module-db", value_name = "FILE")]
+    pub module_db: Vec<PathBuf>,
+    /// Never ask the network (nothing here does yet)
+    #[arg(long)]
+    pub offline: bool,
+
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    #[command(flatten)]
+    pub shown: ShownArgs,
+    #[command(flatten)]
+    pub gates: GateArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Workload")]
+pub(super) struct WorkloadArgs {
+    /// Sequences, images or clips at once; several values make a sweep [default: 1]
+    #[arg(short = 'b', long, alias = "batch_size", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub batch_size: Vec<u64>,
+    /// New tokens (encoder tokens, audio samples); several values make a sweep [default: min(2048, position limit), 1 in decode]
+    #[arg(short = 's', long, alias = "seq_len", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub seq_len: Vec<u64>,
+    /// Tokens already in the cache [default: 2047 in decode]
+    #[arg(long, alias = "past_len", value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1 << 40))]
+    pub past_len: Option<u64>,
+    /// New tokens of the decoder of an encoder-decoder [default: 1]
+    #[arg(long, alias = "dec_seq_len", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub dec_seq_len: Option<u64>,
+    /// Side of a square image [default: the config's, else 224]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub image_size: Option<u64>,
+    /// What the model does [default: prefill for models that generate, else forward]
+    #[arg(long)]
+    pub phase: Option<PhaseArg>,
+    /// Number format of everything that nothing else is said about [default: the config's]
+    #[arg(long, value_name = "DTYPE", value_parser = parse_dtype)]
+    pub dtype: Option<u32>,
+    /// Width of every weight [default: what quantization_config says, else the dtype]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub weight_bits: Option<u32>,
+    /// Width of every activation [default: the dtype; 8 into BitLinear]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub activation_bits: Option<u32>,
+    /// Width of the KV cache [default: the dtype]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub kv_bits: Option<u32>,
+    /// Query-key pairs: all that eager code computes, or those that a causal mask leaves
+    #[arg(long, default_value = "full")]
+    pub attention: AttentionArg,
+    /// Positions whose logits are computed
+    #[arg(long, default_value = "all")]
+    pub logits: LogitsArg,
+    /// All work, or matrix products and convolutions only (FLOPs are then 2 x MACs)
+    #[arg(long, default_value = "all")]
+    pub count: CountArg,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Report")]
+pub(super) struct ShownArgs {
+    /// Columns: parameters, MACs, FLOPs
+    #[arg(long)]
+    pub flops: bool,
+    /// Columns: bytes read, written, held
+    #[arg(long)]
+    pub memory: bool,
+    /// Columns: bit operations, by the named definition
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "product")]
+    pub bops: Option<BopsArg>,
+    /// Columns by name: class, status, params, weights, macs, flops, share, bops, bops_share, read_weights, read_activations, read_kv, writes, intermediates, traffic, intensity
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Sort rows by a column, largest first
+    #[arg(long, value_name = "COLUMN")]
+    pub sort: Option<String>,
+    /// Rows at most so many levels below the root
+    #[arg(long, value_name = "N")]
+    pub depth: Option<usize>,
+    /// A row for every module instead of one for equal ones
+    #[arg(long)]
+    pub expand: bool,
+    /// Rows whose path matches a pattern with * and ?
+    #[arg(long, value_name = "GLOB")]
+    pub filter: Option<String>,
+    /// Rows that cost nothing too
+    #[arg(long)]
+    pub all: bool,
+    /// Sum over modules of a kind
+    #[arg(long, value_name = "WHAT")]
+    pub by: Option<ByArg>,
+    /// How one module's numbers came about
+    #[arg(long, value_name = "PATH")]
+    pub explain: Option<String>,
+    /// Format of the report
+    #[arg(long, default_value = "table")]
+    pub format: FormatArg,
+    /// Write the report to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print nothing but errors and failed gates
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// Fail with exit code 4 if a module has no entry
+    #[arg(long)]
+    pub strict: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    next_help_heading = "Gates (exit code 1 and a line on standard error for each that fails)"
+)]
+pub(super) struct GateArgs {
+    /// Most parameters, such as 7e9
+    #[arg(long, value_name = "N", value_parser = crate::units::parse)]
+    pub max_params: Option<u128>,
+    /// Most FLOPs, such as 30T
+    #[arg(long, value_name = "N", value_parser = crate::units::parse)]
+    pub max_flops: Option<u128>,
+    /// Most MACs
+    #[arg(long, value_name = "N", value_parser = crate::units::parse)]
+    pub max_macs: Option<u128>,
+    /// Most bit operations
+    #[arg(long, value_name = "N", value_parser = crate::units::parse)]
+    pub max_bops: Option<u128>,
+    /// Most bytes of weights, such as 4GiB
+    #[arg(long, value_name = "BYTES", value_parser = crate::units::parse)]
+    pub max_weight_bytes: Option<u128>,
+    /// Most bytes of cache held
+    #[arg(long, value_name = "BYTES", value_parser = crate::units::parse)]
+    pub max_kv_cache_bytes: Option<u128>,
+    /// Most bytes of cache per token, such as 128KiB
+    #[arg(long, value_name = "BYTES", value_parser = crate::units::parse)]
+    pub max_kv_bytes_per_token: Option<u128>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PhaseArg {
+    /// A prompt is processed and leaves its cache
+    Prefill,
+    /// New tokens follow a cached past
+    Decode,
+    /// One pass without a cache
+    Forward,
+    /// Forward and backward
+    Train,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttentionArg {
+    Full,
+    Causal,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogitsArg {
+    All,
+    Last,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CountArg {
+    All,
+    Matmul,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BopsArg {
+    /// MACs x weight bits x activation bits
+    Product,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ByArg {
+    /// Modules of the same class
+    Class,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FormatArg {
+    Table,
+    Json,
+    Csv,
+    Markdown,
+}
+
+fn parse_dtype(text: &str) -> Result<u32, String> {
+    crate::dtype::bits(text).ok_or_else(|| {
+        let known: Vec<&str> = crate::dtype::DTYPES.iter().map(|(name, _)| *name).collect();
+        format!(
+            "unknown dtype{}; known: {}",
+            crate::formula::did_you_mean(text, known.iter().copied()),
+            known.join(", ")
+        )
+    })
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DbArgs {
+    #[command(subcommand)]
+    pub command: DbCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum DbCommand {
+    /// Every entry: path, what it is, whether a person has checked it
+    #[command(
+        after_help = "Examples:\n  bitcost db list\n  bitcost db list 'transformers.models.llama.*'"
+    )]
+    List {
+        /// Paths that match a pattern with * and ?, or contain the text
+        pattern: Option<String>,
+        /// Only entries written in the file, not those that families derive
+        #[arg(long)]
+        written: bool,
+        #[command(flatten)]
+        common: DbCommon,
+    },
+    /// One entry, with everything that `like` brings
+    #[command(after_help = "Example:\n  bitcost db show Qwen3Attention")]
+    Show {
+        /// Class name, path or key
+        name: String,
+        #[command(flatten)]
+        common: DbCommon,
+    },
+    /// Check the database, or a file of entries laid over it
+    #[command(
+        after_help = "Every finding is printed; the exit code is 1 if there is one.\n\nExamples:\n  bitcost db check\n  bitcost db check my-entries.json"
+    )]
+    Check {
+        /// A file of entries
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        common: DbCommon,
+    },
+    /// What one module costs under given arguments
+    #[command(
+        after_help = "Examples:\n  bitcost db eval torch.nn.Linear N=2048 in_features=4096 out_features=4096\n  bitcost db eval torch.nn.Conv2d B=1 H=224 W=224 in_channels=3 out_channels=64 kernel_size=7 stride=2 padding=3 --format json"
+    )]
+    Eval {
+        /// Class name, path or key
+        name: String,
+        /// Arguments, NAME=VALUE
+        arguments: Vec<String>,
+        #[command(flatten)]
+        widths: WidthArgs,
+        #[command(flatten)]
+        common: DbCommon,
+    },
+    /// How that cost comes about, step by step
+    #[command(
+        after_help = "Example:\n  bitcost db explain LlamaMLP B=1 S=2048 hidden_size=4096 intermediate_size=11008 mlp_bias=False hidden_act=silu"
+    )]
+    Explain {
+        /// Class name, path or key
+        name: String,
+        /// Arguments, NAME=VALUE
+        arguments: Vec<String>,
+        #[command(flatten)]
+        common: DbCommon,
+    },
+    /// What an entry is built from, and what uses it
+    Deps {
+        /// Class name, path or key
+        name: String,
+        #[command(flatten)]
+        common: DbCommon,
+    },
+    /// The functions of formulas and the primitives of `forward`
+    Language,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DbCommon {
+    /// Lay the entries of a file over the module database (repeatable)
+    #[arg(long = "module-db", value_name = "FILE")]
+    pub module_db: Vec<PathBuf>,
+    /// Format of the answer
+    #[arg(long, default_value = "table")]
+    pub format: DbFormat,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WidthArgs {
+    /// Number format
+    #[arg(long, value_name = "DTYPE", value_parser = parse_dtype)]
+    pub dtype: Option<u32>,
+    /// Width of every weight
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub weight_bits: Option<u32>,
+    /// Width of every activation
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub activation_bits: Option<u32>,
+    /// Width of the KV cache
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub kv_bits: Option<u32>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DbFormat {
+    Table,
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CatalogArgs {
+    /// Models whose id contains this text, in any case
+    pub filter: Option<String>,
+    /// Format of the list
+    #[arg(long, default_value = "table")]
+    pub format: DbFormat,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SchemaArgs {
+    /// Which output: inspect, sweep, db-eval
+    pub name: String,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ManArgs {
+    /// A subcommand's page instead of the program's
+    pub command: Option<String>,
+}

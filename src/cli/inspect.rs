@@ -1,0 +1,502 @@
+//! `bitcost inspect`: what a model costs, module by module.
+
+use super::args::{
+    AttentionArg, ByArg, CountArg, FormatArg, GateArgs, InspectArgs, LogitsArg, PhaseArg,
+    ShownArgs, WorkloadArgs,
+};
+use super::{
+    Exit, Failure, Outcome, database, database_hash, input, model_failure, usage, write_out,
+};
+use crate::analysis::{self, Analysis, Options, Row, Totals};
+use crate::db::Db;
+use crate::formula::did_you_mean;
+use crate::model::{Asked, Model, Phase, Status, Workload, explain_module};
+use crate::report::column::{self, COLUMNS, Column};
+use crate::report::{Conventions, Meta, csv, explain, json, table};
+use crate::source;
+use crate::units;
+
+pub(super) fn run(args: Box<InspectArgs>) -> Outcome {
+    let ids: Vec<&String> = args.models.iter().chain(&args.model_ids).collect();
+    let request = Request::new(&args)?;
+    let db = database(&args.module_db)?;
+    match ids.as_slice() {
+        [] => Err(usage(
+            "no model given; `bitcost inspect --help` shows examples, `bitcost catalog` lists models",
+        )),
+        [id] if request.is_sweep() => sweep(&request, &db, id),
+        [id] => one(&request, &db, id),
+        several if !request.is_sweep() => many(&request, &db, several),
+        _ => Err(usage("a sweep takes one model")),
+    }
+}
+
+/// The command line, understood.
+struct Request<'a> {
+    args: &'a InspectArgs,
+    shown: &'a ShownArgs,
+    columns: Vec<&'static Column>,
+    sort: Option<&'static Column>,
+    options: Options,
+    conventions: Conventions,
+    db_sha256: String,
+}
+
+impl<'a> Request<'a> {
+    fn new(args: &'a InspectArgs) -> Result<Request<'a>, Failure> {
+        let shown = &args.shown;
+        let columns = if shown.columns.is_empty() {
+            column::group(shown.flops, shown.memory, shown.bops.is_some())
+        } else {
+            shown
+                .columns
+                .iter()
+                .map(|name| named_column(name))
+                .collect::<Result<_, _>>()?
+        };
+        let w = &args.workload;
+        Ok(Request {
+            args,
+            shown,
+            columns,
+            sort: shown.sort.as_deref().map(named_column).transpose()?,
+            options: Options {
+                expand: shown.expand,
+                matmul_only: w.count == CountArg::Matmul,
+            },
+            conventions: Conventions {
+                attention: if w.attention == AttentionArg::Causal {
+                    "causal"
+                } else {
+                    "full"
+                },
+                logits: if w.logits == LogitsArg::Last {
+                    "last"
+                } else {
+                    "all"
+                },
+                counted: if w.count == CountArg::Matmul {
+                    "matmul"
+                } else {
+                    "all"
+                },
+                bops: "product",
+                ternary_bits: 2,
+                baseline_bits: 32,
+            },
+            // Only JSON carries the hash; hashing is not free.
+            db_sha256: if shown.format == FormatArg::Json {
+                database_hash(&args.module_db)?
+            } else {
+                String::new()
+            },
+        })
+    }
+
+    fn is_sweep(&self) -> bool {
+        self.args.workload.batch_size.len() > 1 || self.args.workload.seq_len.len() > 1
+    }
+
+    fn meta(&self, files: &source::ModelFiles, model: &Model<'_>) -> Meta {
+        Meta {
+            id: files.id.clone(),
+            revision: files.revision.clone(),
+            source: files.source.name(),
+            architecture: model.architecture.to_string(),
+            model_type: model.model_type.as_deref().map(String::from),
+            kind: model.task().name(),
+            generates: model.task().generates(),
+            db_sha256: self.db_sha256.clone(),
+            overlays: self
+                .args
+                .module_db
+                .iter()
+                .map(|p| p.display().to_string())
+                .collect(),
+        }
+    }
+}
+
+fn named_column(name: &str) -> Result<&'static Column, Failure> {
+    let name = name.trim();
+    column::find(name).ok_or_else(|| {
+        let names: Vec<&str> = COLUMNS.iter().map(|c| c.name).collect();
+        usage(format!(
+            "no column `{name}`{}; there are {}",
+            did_you_mean(name, names.iter().copied()),
+            names.join(", ")
+        ))
+    })
+}
+
+fn asked(w: &WorkloadArgs, batch: Option<u64>, seq_len: Option<u64>) -> Asked {
+    Asked {
+        phase: w.phase.map(|p| match p {
+            PhaseArg::Prefill => Phase::Prefill,
+            PhaseArg::Decode => Phase::Decode,
+            PhaseArg::Forward => Phase::Forward,
+            PhaseArg::Train => Phase::Train,
+        }),
+        batch,
+        seq_len,
+        past_len: w.past_len,
+        dec_seq_len: w.dec_seq_len,
+        image_size: w.image_size,
+        causal: w.attention == AttentionArg::Causal,
+        last_logits: w.logits == LogitsArg::Last,
+        dtype_bits: w.dtype,
+        weight_bits: w.weight_bits,
+        activation_bits: w.activation_bits,
+        kv_bits: w.kv_bits,
+    }
+}
+
+/// Opens a model and analyzes it under one workload.
+fn analyze(request: &Request<'_>, db: &Db, id: &str) -> Result<(Meta, Analysis), Failure> {
+    let files = source::open(id)?;
+    let fail = |e| model_failure(&files.file, e);
+    let model = load(request, db, &files)?;
+    let w = &request.args.workload;
+    let workload = model
+        .workload(&asked(
+            w,
+            w.batch_size.first().copied(),
+            w.seq_len.first().copied(),
+        ))
+        .map_err(fail)?;
+    let analysis = analysis::analyze(&model, &workload, request.options).map_err(fail)?;
+    Ok((request.meta(&files, &model), analysis))
+}
+
+fn load<'d>(
+    request: &Request<'_>,
+    db: &'d Db,
+    files: &source::ModelFiles,
+) -> Result<Model<'d>, Failure> {
+    let class = request.args.class.as_deref().or(files.root.as_deref());
+    Model::load(db, files.config.clone(), class).map_err(|e| model_failure(&files.file, e))
+}
+
+fn one(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
+    if let Some(path) = &request.shown.explain {
+        return explain_one(request, db, id, path);
+    }
+    let (meta, analysis) = analyze(request, db, id)?;
+    if !request.shown.quiet {
+        let text = match request.shown.format {
+            FormatArg::Json => to_json(&json::inspect(
+                &meta,
+                &request.conventions,
+                &analysis,
+                &analysis.rows,
+            ))?,
+            _ => render(request, &meta, &analysis),
+        };
+        write_out(&text, request.shown.output.as_deref())?;
+    }
+    Ok(verdict(request, &[(meta, analysis)]))
+}
+
+fn render(request: &Request<'_>, meta: &Meta, analysis: &Analysis) -> String {
+    let classes;
+    let source = if request.shown.by == Some(ByArg::Class) {
+        classes = column::by_class(analysis);
+        &classes
+    } else {
+        &analysis.rows
+    };
+    let (rows, hidden) = chosen(request, source);
+    let columns = columns(request, analysis);
+    let totals = &analysis.totals.all;
+    let tree =
+        request.sort.is_none() && request.shown.filter.is_none() && request.shown.by.is_none();
+    match request.shown.format {
+        FormatArg::Csv => csv::rows(&rows, &columns, totals),
+        format => {
+            let markdown = format == FormatArg::Markdown;
+            let body = table::rows(&rows, &columns, totals, table::Layout { markdown, tree });
+            let footer = table::footer(meta, analysis, &request.conventions, hidden);
+            let footer = if markdown {
+                footer
+                    .lines()
+                    .map(|l| format!("{l}  "))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            } else {
+                footer
+            };
+            format!("{}\n\n{body}\n\n{footer}\n", table::title(meta, analysis))
+        }
+    }
+}
+
+/// The columns to show: the status joins them where a module is not resolved.
+fn columns(request: &Request<'_>, analysis: &Analysis) -> Vec<&'static Column> {
+    let mut columns = request.columns.clone();
+    if request.shown.by.is_some() {
+        columns.retain(|c| c.name != "class");
+    }
+    let doubtful = analysis
+        .rows
+        .iter()
+        .any(|row| row.status != Status::Resolved);
+    if doubtful && !columns.iter().any(|c| c.name == "status") {
+        columns.extend(column::find("status"));
+    }
+    columns
+}
+
+/// The rows to show, and how many were left out because they cost nothing.
+fn chosen<'r>(request: &Request<'_>, rows: &'r [Row]) -> (Vec<&'r Row>, usize) {
+    let shown = request.shown;
+    let mut out: Vec<&Row> = Vec::new();
+    let mut hidden = 0;
+    for row in rows {
+        let deep = shown.depth.is_some_and(|depth| row.depth > depth);
+        let other = shown
+            .filter
+            .as_deref()
+            .is_some_and(|glob| !matches(glob, &row.path));
+        if deep || other {
+            continue;
+        }
+        // A list of modules does nothing itself; its items stand in the rows below it.
+        let list = row.class.ends_with(".ModuleList")
+            && shown.by.is_none()
+            && !shown.all
+            && shown.filter.is_none()
+            && shown.depth.is_none();
+        if list {
+            continue;
+        }
+        if !shown.all && shown.filter.is_none() && table::free(row) {
+            hidden += 1;
+            continue;
+        }
+        out.push(row);
+    }
+    if let Some(column) = request.sort {
+        out.sort_by(|a, b| column.order(a, b));
+    }
+    (out, hidden)
+}
+
+/// Whether a pattern with `*` and `?` matches the whole text.
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
+    // The usual two-pointer walk: on a mismatch the last star takes one more character.
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        if p < pattern.len() && pattern[p] == '*' {
+            star = Some((p, t));
+            p += 1;
+        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == text[t]) {
+            p += 1;
+            t += 1;
+        } else if let Some((at, from)) = star {
+            star = Some((at, from + 1));
+            p = at + 1;
+            t = from + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+fn explain_one(request: &Request<'_>, db: &Db, id: &str, path: &str) -> Outcome {
+    let files = source::open(id)?;
+    let fail = |e| model_failure(&files.file, e);
+    let model = load(request, db, &files)?;
+    let w = &request.args.workload;
+    let workload = model
+        .workload(&asked(
+            w,
+            w.batch_size.first().copied(),
+            w.seq_len.first().copied(),
+        ))
+        .map_err(fail)?;
+    let step = explain_module(&model, &workload, path).map_err(fail)?;
+    let text = if request.shown.format == FormatArg::Json {
+        to_json(&step)?
+    } else {
+        explain::text(&step)
+    };
+    write_out(&text, request.shown.output.as_deref())?;
+    Ok(Exit::Ok)
+}
+
+fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
+    let models = ids
+        .iter()
+        .map(|id| analyze(request, db, id))
+        .collect::<Result<Vec<_>, _>>()?;
+    if !request.shown.quiet {
+        let text = match request.shown.format {
+            FormatArg::Json => {
+                let objects: Vec<_> = models
+                    .iter()
+                    .map(|(meta, a)| json::inspect(meta, &request.conventions, a, &a.rows))
+                    .collect();
+                to_json(&objects)?
+            }
+            FormatArg::Csv => csv::models(&models, &request.columns),
+            format => table::models(&models, &request.columns, format == FormatArg::Markdown),
+        };
+        write_out(&text, request.shown.output.as_deref())?;
+    }
+    Ok(verdict(request, &models))
+}
+
+fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
+    let files = source::open(id)?;
+    let fail = |e| model_failure(&files.file, e);
+    let model = load(request, db, &files)?;
+    let w = &request.args.workload;
+    let or_default = |values: &[u64]| -> Vec<Option<u64>> {
+        if values.is_empty() {
+            vec![None]
+        } else {
+            values.iter().copied().map(Some).collect()
+        }
+    };
+    let mut points: Vec<(Workload, u32, Totals)> = Vec::new();
+    let meter = analysis::Sweep::new(&model, request.options);
+    for batch in or_default(&w.batch_size) {
+        for seq_len in or_default(&w.seq_len) {
+            let workload = model.workload(&asked(w, batch, seq_len)).map_err(fail)?;
+            let (weight_bits, totals) = meter.totals(&workload).map_err(fail)?;
+            points.push((workload, weight_bits, totals));
+        }
+    }
+    let meta = request.meta(&files, &model);
+    let root = Row::of_totals(&meta.architecture);
+    if !request.shown.quiet {
+        let text = match request.shown.format {
+            FormatArg::Json => to_json(&json::sweep(&meta, &request.conventions, &points))?,
+            FormatArg::Csv => csv::sweep(&points, &request.columns, &root),
+            format => table::sweep(
+                &points,
+                &request.columns,
+                &root,
+                format == FormatArg::Markdown,
+            ),
+        };
+        write_out(&text, request.shown.output.as_deref())?;
+    }
+    let mut exit = Exit::Ok;
+    for (workload, _, totals) in &points {
+        let name = format!(
+            "{} (batch {}, seq-len {})",
+            meta.id, workload.batch, workload.seq_len
+        );
+        if !gates(&request.args.gates, &name, totals) {
+            exit = Exit::Failed;
+        }
+    }
+    Ok(exit)
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map_err(|e| input(e.to_string()))
+}
+
+/// The exit code: unresolved modules under `--strict` win over failed gates. Notes about them go to standard error too.
+fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
+    let mut exit = Exit::Ok;
+    for (meta, analysis) in models {
+        if !gates(&request.args.gates, &meta.id, &analysis.totals) {
+            exit = Exit::Failed;
+        }
+    }
+    let unresolved = models
+        .iter()
+        .flat_map(|(_, a)| &a.notes)
+        .filter(|n| n.code == "unresolved");
+    let mut any = false;
+    for note in unresolved {
+        any = true;
+        if request.shown.strict || request.shown.quiet || request.shown.format != FormatArg::Table {
+            eprintln!(
+                "unresolved: {}: {}",
+                units::visible(if note.path.is_empty() {
+                    "(model)"
+                } else {
+                    &note.path
+                }),
+                units::visible(&note.message)
+            );
+        }
+    }
+    if any && request.shown.strict {
+        Exit::Unresolved
+    } else {
+        exit
+    }
+}
+
+/// Whether every gate holds; one line for each that does not.
+fn gates(gates: &GateArgs, model: &str, totals: &Totals) -> bool {
+    let limits = [
+        (
+            "--max-params",
+            gates.max_params,
+            totals.all.params,
+            "parameters",
+        ),
+        ("--max-flops", gates.max_flops, totals.all.flops, "FLOPs"),
+        ("--max-macs", gates.max_macs, totals.all.macs, "MACs"),
+        ("--max-bops", gates.max_bops, totals.all.bops, "BOPs"),
+        (
+            "--max-weight-bytes",
+            gates.max_weight_bytes,
+            totals.all.weight_bytes,
+            "bytes of weights",
+        ),
+        (
+            "--max-kv-cache-bytes",
+            gates.max_kv_cache_bytes,
+            totals.kv_cache_bytes,
+            "bytes of cache",
+        ),
+        (
+            "--max-kv-bytes-per-token",
+            gates.max_kv_bytes_per_token,
+            totals.kv_cache_bytes_per_token,
+            "bytes of cache per token",
+        ),
+    ];
+    let mut holds = true;
+    for (flag, limit, value, unit) in limits {
+        if let Some(limit) = limit.filter(|limit| value > *limit) {
+            eprintln!(
+                "gate {flag}: {} has {} {unit}, {} more than {}",
+                units::visible(model),
+                units::grouped(value),
+                units::grouped(value - limit),
+                units::grouped(limit)
+            );
+            holds = false;
+        }
+    }
+    holds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns_match_whole_paths() {
+        assert!(matches(
+            "*.self_attn.*",
+            "model.layers.0-31.self_attn.q_proj"
+        ));
+        assert!(matches("model", "model"));
+        assert!(!matches("model", "model.layers"));
+        assert!(matches("*?_proj", "q_proj"));
+        assert!(!matches("*x", "abc"));
+        assert!(matches("**", ""));
+    }
+}

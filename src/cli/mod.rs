@@ -1,0 +1,200 @@
+//! The command line: arguments in, a report on standard output, errors on standard error, an exit code.
+//!
+//! This is the only layer that prints. `args.rs` says what can be typed; each subcommand has its own file.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod args;
+mod catalog;
+mod db;
+mod inspect;
+mod misc;
+
+use crate::db::DbError;
+use crate::model::ModelError;
+use crate::source::SourceError;
+use args::{Cli, Command};
+use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// A gate failed, or `db check` found something.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// An input could not be read or is invalid.
+    Input = 3,
+    /// Modules without an entry under `--strict`.
+    Unresolved = 4,
+}
+
+/// An error with its exit code.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+type Outcome = Result<Exit, Failure>;
+
+impl From<SourceError> for Failure {
+    fn from(e: SourceError) -> Failure {
+        Failure {
+            exit: Exit::Input,
+            error: e.into(),
+        }
+    }
+}
+
+impl From<DbError> for Failure {
+    fn from(e: DbError) -> Failure {
+        Failure {
+            exit: Exit::Input,
+            error: e.into(),
+        }
+    }
+}
+
+/// A model error, with the file that the model came from.
+fn model_failure(file: &str, error: ModelError) -> Failure {
+    let exit = if matches!(error, ModelError::Workload(_)) {
+        Exit::Usage
+    } else {
+        Exit::Input
+    };
+    Failure {
+        exit,
+        error: anyhow::Error::new(error).context(file.to_string()),
+    }
+}
+
+fn input(reason: impl Into<String>) -> Failure {
+    Failure {
+        exit: Exit::Input,
+        error: anyhow::anyhow!(reason.into()),
+    }
+}
+
+fn usage(reason: impl Into<String>) -> Failure {
+    Failure {
+        exit: Exit::Usage,
+        error: anyhow::anyhow!(reason.into()),
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Inspect(args) => inspect::run(args),
+        Command::Db(args) => db::run(args),
+        Command::Catalog(args) => catalog::run(&args),
+        Command::Schema(args) => misc::schema(&args),
+        Command::Completions(args) => misc::completions(&args),
+        Command::Man(args) => misc::man(&args),
+    };
+    let exit = outcome.unwrap_or_else(|failure| {
+        report_error(&failure.error);
+        failure.exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn report_error(error: &anyhow::Error) {
+    let red = anstyle::Style::new()
+        .bold()
+        .fg_color(Some(anstyle::AnsiColor::Red.into()));
+    let text = format!("{error:#}");
+    // Line breaks are ours (the marked formula); other control characters come from files.
+    anstream::eprintln!("{red}error:{red:#} {}", crate::units::visible_lines(&text));
+}
+
+/// Writes a finished report to standard output or to a file; a reader that goes away ends the program quietly.
+fn write_out(text: &str, file: Option<&std::path::Path>) -> Result<(), Failure> {
+    let Some(path) = file else {
+        let mut out = std::io::stdout().lock();
+        let written = out
+            .write_all(text.as_bytes())
+            .and_then(|()| {
+                if text.ends_with('\n') {
+                    Ok(())
+                } else {
+                    out.write_all(b"\n")
+                }
+            })
+            .and_then(|()| out.flush());
+        return match written {
+            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(input(format!("standard output: {e}")))
+            }
+            _ => Ok(()),
+        };
+    };
+    // A whole report or none: a half-written file would look like a result. Devices and pipes cannot be renamed onto.
+    let fail = |e: std::io::Error| input(format!("{}: {e}", path.display()));
+    let text = if text.ends_with('\n') {
+        text.to_string()
+    } else {
+        format!("{text}\n")
+    };
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
+        return std::fs::write(path, text).map_err(fail);
+    }
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.part", std::process::id()));
+    let draft = std::path::PathBuf::from(draft);
+    std::fs::write(&draft, text).map_err(fail)?;
+    std::fs::rename(&draft, path).map_err(|e| {
+        let _ = std::fs::remove_file(&draft);
+        fail(e)
+    })
+}
+
+/// The embedded database with the overlays of the command line.
+fn database(overlays: &[std::path::PathBuf]) -> Result<crate::db::Db, Failure> {
+    let mut db = crate::db::Db::embedded()?;
+    for path in overlays {
+        let text = read_overlay(path)?;
+        let name = path.display().to_string();
+        db.overlay(&name, &text).map_err(|e| Failure {
+            exit: Exit::Input,
+            error: anyhow::Error::new(e).context(name.clone()),
+        })?;
+    }
+    Ok(db)
+}
+
+/// The text of an overlay file; a database larger than any that is meant is refused.
+fn read_overlay(path: &std::path::Path) -> Result<String, Failure> {
+    const MAX_BYTES: u64 = 16 << 20;
+    let fail = |reason: String| input(format!("{}: {reason}", path.display()));
+    let bytes = std::fs::metadata(path)
+        .map_err(|e| fail(e.to_string()))?
+        .len();
+    if bytes > MAX_BYTES {
+        return Err(fail(format!(
+            "{bytes} bytes; a module database has at most {MAX_BYTES}"
+        )));
+    }
+    std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))
+}
+
+/// SHA-256 over the embedded database and the overlays, in order.
+fn database_hash(overlays: &[std::path::PathBuf]) -> Result<String, Failure> {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    hash.update(crate::db::EMBEDDED.as_bytes());
+    for path in overlays {
+        hash.update(read_overlay(path)?.as_bytes());
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}

@@ -1,0 +1,101 @@
+//! # bitcost: what a neural network costs
+//!
+//! bitcost tells what a network costs (FLOPs, MACs, bit operations, memory traffic, bytes) from its config alone, and says
+//! how each number came about. This page is the architecture; the README says how to use the program.
+//!
+//! ## The idea that holds everything together
+//!
+//! **Rust knows no model. `module_db.json` knows them all.** The program is an interpreter: it reads a config, expands the
+//! module tree that the database describes, evaluates the database's formulas on every module, and reports. A new
+//! architecture is a few entries in a JSON file (`--module-db FILE` lays them over the embedded ones), never Rust code.
+//!
+//! ```text
+//!  id, folder, file --source--> config --model--> tree --analysis--> Analysis --report--> table | json | csv | markdown
+//!                                          ^        ^
+//!                          module_db.json -db-------+-- formula (lex, parse, eval)
+//! ```
+//!
+//! Data goes one way. Effects live at the rim: [`source`] reads, [`cli`] prints; everything between takes values and
+//! returns values.
+//!
+//! ## Code map, in reading order
+//!
+//! | level | module | what it is |
+//! |---|---|---|
+//! | 7 | [`cli`] | arguments, one file per subcommand; the only place that prints |
+//! | 6 | [`report`] | one analysis, several formats |
+//! | 5 | [`analysis`] | tree and workload in, rows, totals and notes out |
+//! | 5 | [`check`] | the database held against itself |
+//! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
+//! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
+//! | 1 | [`formula`] | the formula language: knows no model |
+//! | 1 | [`source`] | a folder, the embedded catalog; the Hub's cache and the Hub will stand beside them |
+//! | 0 | [`value`], [`json`], [`units`], [`dtype`] | exact values, their JSON, numbers for people, widths by name |
+//!
+//! Imports go to smaller levels only, siblings of level 1 never import each other; `tests/tidy.rs` holds that. ([`source`]
+//! uses the did-you-mean of [`formula`], the one exception.)
+//!
+//! ## Words
+//!
+//! **module**: node of the model tree. **entry**: record of the database. **template**: a formula in an entry.
+//! **operand**: the tensor that a row multiplies. **row**: one kind of a module's own work. **flow**: the sizes of what
+//! passes between modules. **note**: a finding attached to a result. **source**: where files come from. **catalog**: the
+//! embedded configs. One word per idea, everywhere: code, JSON, help, README.
+//!
+//! ## Invariants
+//!
+//! - **No model is named in Rust.** What depends on an architecture is data.
+//! - **Nothing is silently 0.** An unknown name, class, type or size is an error with its place, or a visible row and a note.
+//! - **Counts are exact**: checked 128-bit integers and ratios. The two functions that are irrational say so.
+//! - **Input never panics us**, and nothing runs for ever: sizes, depths and steps are bounded by named limits.
+//! - **Output order is model order**; the same input gives the same bytes, on every machine.
+//! - **No number is formatted outside [`units`]**, none is printed outside [`cli`].
+//! - **No `unsafe`** anywhere yet.
+//!
+//! ## How equal layers are found
+//!
+//! While an item of a list is expanded, every formula that read the item's index is logged. The next item is the same node
+//! if the same sizes flow in and the logged formulas say the same with its index (`model/expand.rs`). So Llama's 32 layers
+//! are one node, DeepSeek-V3's 61 are two, and collapsing rows and being fast are one mechanism.
+//!
+//! ## How to add a model
+//!
+//! 1. Write entries in a file of your own: start from `bitcost db show LlamaForCausalLM`, take `like` where you can. A
+//!    class that nobody describes shows as `unresolved` with a stub to begin with.
+//! 2. `bitcost db check FILE` until it finds nothing; `bitcost inspect FOLDER --module-db FILE --explain PATH` shows why a
+//!    number is what it is.
+//! 3. To ship it: move the entries into `module_db.json`, add a config with its published parameter count to
+//!    `src/source/catalog.json` (`tests/catalog.rs` compares them) and torch's figures to `fixtures/oracle`
+//!    (`fixtures/README.md`; `tests/oracle.rs` compares them).
+//!
+//! ## How to add a template
+//!
+//! 1. `rows` for what the module does itself (MACs with their operand; elements for the kinds of `$elementwise`), `traffic`
+//!    for what it moves, `forward` for what its children get.
+//! 2. `flop_analysis` with the `thinking_process`: the same number derived a second time; an `example` with numbers worked
+//!    out by hand.
+//! 3. `bitcost db check`: the two derivations agree on the example and on multiples of its sizes.
+//!
+//! ## How to add a format, a function, a primitive
+//!
+//! A report format is a file in [`report`] that takes rows and columns. A formula function is a row of
+//! [`formula::functions::FUNCTIONS`], a primitive of `forward` a row of [`model::PRIMITIVES`]: name, meaning, code.
+//!
+//! ## Where the rest will stand
+//!
+//! Checkpoints (level 1, beside [`source`]) will give [`analysis`] the stored widths; `flow` (level 4) will read the same
+//! `forward` statements for null channels; kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
+//! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
+
+pub mod analysis;
+pub mod check;
+pub mod cli;
+pub mod db;
+pub mod dtype;
+pub mod formula;
+pub mod json;
+pub mod model;
+pub mod report;
+pub mod source;
+pub mod units;
+pub mod value;

@@ -1,0 +1,1344 @@
+//! Config and database in, tree out: reads `children` and `forward` from the root down.
+//!
+//! **Equal items of a list are expanded once.** While an item is expanded, every formula whose value depended on the
+//! item's index is logged with its scope. The next item is equal if the same sizes flow in and every logged formula,
+//! evaluated with the next index, says the same; then it is the same node. Llama's layers never read their index, so one
+//! is expanded; DeepSeek-V3's read it in one comparison, so two are. Collapsing rows and being fast are this one thing.
+
+use super::node::{ExpertUse, Moved, Node, Status, Tensor, Tied, Work};
+use super::scope::{Deps, Evaluator, ModuleScope, Place, Scope, ScopeKind, bit};
+use super::shape::{self, Arg, Flow};
+use crate::db::{Children, Db, DbError, Entry, Fault, Row, RowKind, Rule};
+use crate::formula::{
+    EvalError, EvalErrorKind, Expr, Formula, Kind, ModuleCall, Statement, bind, did_you_mean,
+    items_of,
+};
+use crate::value::{Name, Object, Value};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
+
+/// Deepest nesting of modules.
+pub const MAX_NESTING: usize = 48;
+/// Most modules that are expanded (equal items count once).
+pub const MAX_MODULES: usize = 200_000;
+
+static CALLS: LazyLock<Name> = LazyLock::new(|| Name::new("calls"));
+static CONFIG: LazyLock<Name> = LazyLock::new(|| Name::new("config"));
+static INPUT: LazyLock<Name> = LazyLock::new(|| Name::new("x"));
+static ROWS: LazyLock<Name> = LazyLock::new(|| Name::new("N"));
+
+/// One expansion in progress.
+pub(super) struct Expansion<'e> {
+    pub evaluator: Evaluator<'e>,
+    pub rule: Option<Rule>,
+    /// Entry key -> key of the entry that quantization puts in its place.
+    pub replaced: HashMap<Arc<str>, Arc<str>>,
+    pub image_size: Option<i128>,
+    /// For each list being expanded, the formulas that read its index.
+    logs: Vec<Vec<Logged<'e>>>,
+    modules: usize,
+    /// Names of the modules above, for messages and for what quantization spares.
+    path: Vec<Arc<str>>,
+    /// Classes without an entry: class, path, the error.
+    pub unresolved: Vec<(Arc<str>, String, DbError)>,
+}
+
+/// A formula whose value depended on a list index.
+struct Logged<'e> {
+    scope: Rc<Scope<'e>>,
+    expr: &'e Expr,
+    value: Value,
+}
+
+/// How a module is called.
+struct Arguments<'e> {
+    args: Vec<(Name, &'e Expr)>,
+    given: Vec<(Name, Value)>,
+    call: Option<Place<'e>>,
+    config: Option<Arc<Object>>,
+}
+
+/// Items of a list that turned out equal.
+struct Group<'e> {
+    scope: Rc<Scope<'e>>,
+    log: Vec<Logged<'e>>,
+    before: Flow,
+    after: Flow,
+    nodes: Vec<Rc<Node<'e>>>,
+}
+
+type Built<'e> = Result<(Rc<Node<'e>>, Flow), DbError>;
+
+impl<'e> Expansion<'e> {
+    pub(super) fn new(db: &'e Db) -> Expansion<'e> {
+        Expansion {
+            evaluator: Evaluator::new(db),
+            rule: None,
+            replaced: HashMap::new(),
+            image_size: None,
+            logs: Vec::new(),
+            modules: 0,
+            path: Vec::new(),
+            unresolved: Vec::new(),
+        }
+    }
+
+    /// The value of a formula of an entry, logged for the lists whose index it read.
+    fn value(
+        &mut self,
+        scope: &Rc<Scope<'e>>,
+        expr: &'e Expr,
+        place: Place<'e>,
+    ) -> Result<Value, DbError> {
+        match self.evaluator.value(scope, expr) {
+            Ok((value, deps)) => {
+                self.log(scope, expr, &value, deps);
+                Ok(value)
+            }
+            Err(e) => {
+                let error = self_failed(&mut self.evaluator, scope, expr, place, e);
+                Err(self.located(error))
+            }
+        }
+    }
+
+    fn log(&mut self, scope: &Rc<Scope<'e>>, expr: &'e Expr, value: &Value, deps: Deps) {
+        if deps == 0 {
+            return;
+        }
+        for (level, log) in self.logs.iter_mut().enumerate() {
+            if deps & bit(level) != 0 {
+                log.push(Logged {
+                    scope: scope.clone(),
+                    expr,
+                    value: value.clone(),
+                });
+            }
+        }
+    }
+
+    /// Names the module at work in an error that has no entry of its own.
+    fn located(&self, mut error: DbError) -> DbError {
+        if error.entry.is_empty() && !self.path.is_empty() {
+            error.reason = format!("{} (module {})", error.reason, self.path.join("."));
+        }
+        error
+    }
+
+    fn int(
+        &mut self,
+        scope: &Rc<Scope<'e>>,
+        formula: &'e Formula,
+        entry: &'e Entry,
+        field: &'e str,
+    ) -> Result<u128, DbError> {
+        let value = self.value(
+            scope,
+            &formula.expr,
+            Place {
+                entry: &entry.key,
+                field,
+                text: &formula.text,
+            },
+        )?;
+        value
+            .as_int()
+            .and_then(|i| u128::try_from(i).ok())
+            .ok_or_else(|| {
+                let reason = format!(
+                    "`{}` has to be a whole number of 0 or more, not {}",
+                    formula.text,
+                    value.describe()
+                );
+                self.wrong(scope, formula, entry, field, reason)
+            })
+    }
+
+    /// A value that the formula has but must not have.
+    fn wrong(
+        &mut self,
+        scope: &Rc<Scope<'e>>,
+        formula: &'e Formula,
+        entry: &'e Entry,
+        field: &str,
+        reason: String,
+    ) -> DbError {
+        let config = self.evaluator.config_read(scope, &formula.expr);
+        let path = if self.path.is_empty() {
+            String::new()
+        } else {
+            format!("module {}: ", self.path.join("."))
+        };
+        DbError {
+            config,
+            kind: Fault::Evaluation,
+            ..DbError::schema(&entry.key, field, format!("{path}{reason}"))
+        }
+    }
+
+    /// The module that `call` names, called in `scope`.
+    fn call(
+        &mut self,
+        call: &'e ModuleCall,
+        scope: &Rc<Scope<'e>>,
+        place: Place<'e>,
+        input: Flow,
+    ) -> Built<'e> {
+        let file = scope.module().map_or("", |m| &m.entry.file);
+        let key = match self.evaluator.db.resolve(&call.class, file) {
+            Ok(key) => self
+                .replaced
+                .get(&key)
+                .filter(|_| !self.spared())
+                .cloned()
+                .unwrap_or(key),
+            Err(e) if e.kind == Fault::UnknownClass => {
+                return Ok((
+                    Rc::new(self.unresolved(&call.class, scope, e)),
+                    Flow { c: None, ..input },
+                ));
+            }
+            Err(e) => return Err(DbError::schema(place.entry, place.field, e.reason)),
+        };
+        let entry = self.evaluator.db.entry(&key)?;
+        if let Some(cases) = &entry.choose {
+            return self.choose(entry, cases, call, scope, place, input);
+        }
+        if entry.container {
+            let mut node = self.empty(entry, scope.clone());
+            let mut list = List {
+                flow: input,
+                children: Vec::new(),
+            };
+            for item in &call.positional {
+                self.items(item, scope, place, &mut list)?;
+            }
+            node.children = list.children;
+            return Ok((Rc::new(node), list.flow));
+        }
+        let args = self.arguments(entry, call, place)?;
+        self.module(entry, args, place, scope.clone(), input)
+    }
+
+    fn spared(&self) -> bool {
+        self.rule
+            .as_ref()
+            .is_some_and(|rule| rule.spares(&self.path.join(".")))
+    }
+
+    fn unresolved(&mut self, class: &Arc<str>, scope: &Rc<Scope<'e>>, error: DbError) -> Node<'e> {
+        self.unresolved
+            .push((class.clone(), self.path.join("."), error));
+        Node {
+            entry: None,
+            class: class.replace("__", ".").into(),
+            status: Status::Unresolved,
+            calls: 1,
+            tensors: Vec::new(),
+            buffers: Vec::new(),
+            work: Vec::new(),
+            estimated_flops: 0,
+            moved: Moved::default(),
+            weight_reads: Vec::new(),
+            cache: Vec::new(),
+            experts: None,
+            weight_bits: None,
+            activation_bits: None,
+            input_is_data: false,
+            children: Vec::new(),
+            notes: Vec::new(),
+            scope: scope.clone(),
+        }
+    }
+
+    pub(super) fn unresolved_root(
+        &mut self,
+        class: &Arc<str>,
+        scope: Rc<Scope<'e>>,
+        error: DbError,
+    ) -> Node<'e> {
+        self.unresolved(class, &scope, error)
+    }
+
+    /// The tied tensors of a root that are tied under this config.
+    pub(super) fn ties(&mut self, root: &'e Entry, node: &Node<'e>) -> Result<Vec<Tied>, DbError> {
+        let mut tied = Vec::new();
+        for tie in &root.tied {
+            let holds = match &tie.when {
+                None => true,
+                Some(when) => self
+                    .value(
+                        &node.scope,
+                        &when.expr,
+                        Place {
+                            entry: &root.key,
+                            field: "tied",
+                            text: &when.text,
+                        },
+                    )?
+                    .truth(),
+            };
+            if holds
+                && find_tensor(node, &tie.tensor).is_some()
+                && find_tensor(node, &tie.original).is_some()
+            {
+                tied.push((tie.tensor.clone(), tie.original.clone()));
+            }
+        }
+        Ok(tied)
+    }
+
+    fn empty(&mut self, entry: &'e Entry, scope: Rc<Scope<'e>>) -> Node<'e> {
+        let unknown = DbError::schema("", "", "");
+        let node = self.unresolved(&entry.path, &scope, unknown);
+        self.unresolved.pop();
+        Node {
+            entry: Some(entry),
+            class: entry.path.clone(),
+            status: Status::Resolved,
+            ..node
+        }
+    }
+
+    /// An entry that stands for one of several classes, by the value of its first argument.
+    fn choose(
+        &mut self,
+        entry: &'e Entry,
+        cases: &'e [(Arc<str>, Formula)],
+        call: &'e ModuleCall,
+        scope: &Rc<Scope<'e>>,
+        call_place: Place<'e>,
+        input: Flow,
+    ) -> Built<'e> {
+        let place = call_place;
+        let Some(selector) = call.positional.first() else {
+            return Err(DbError::schema(
+                place.entry,
+                place.field,
+                format!(
+                    "`{{{}}}(...)` chooses by its first argument, which is missing",
+                    call.class
+                ),
+            ));
+        };
+        let value = self.value(scope, selector, place)?;
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), String::from);
+        let Some((name, chosen)) = cases.iter().find(|(case, _)| **case == *text) else {
+            let known = cases
+                .iter()
+                .map(|(case, _)| &**case)
+                .collect::<Vec<_>>()
+                .join(", ");
+            let config = self.evaluator.config_read(scope, selector);
+            let reason = format!("`{text}` is not one of {known}");
+            return Err(DbError {
+                config,
+                kind: Fault::Evaluation,
+                ..DbError::schema(&entry.key, "choose", reason)
+            });
+        };
+        let Kind::Module(module) = &chosen.expr.kind else {
+            return Err(DbError::schema(
+                &entry.key,
+                format!("choose.{name}"),
+                "needs a module call",
+            ));
+        };
+        let args = self.arguments(entry, call, place)?;
+        let place = Place {
+            entry: &entry.key,
+            field: "choose",
+            text: &chosen.text,
+        };
+        let key = self
+            .evaluator
+            .db
+            .resolve(&module.class, &entry.file)
+            .map_err(|e| DbError::schema(&entry.key, format!("choose.{name}"), e.reason))?;
+        let class = self.evaluator.db.entry(&key)?;
+        // What the call leaves out is not passed on: `elements` is then what flows in.
+        let left_out = |expr: &Expr| matches!(expr.kind, Kind::Name(n) if entry.parameters.iter().any(|p| p.name == n && p.default.is_none()) && !args.iter().any(|(a, _)| *a == n));
+        let mut passed = self.arguments(class, module, place)?;
+        passed.retain(|(_, expr)| !left_out(expr));
+        let inner = Scope::new(
+            Some(scope.clone()),
+            ScopeKind::Module(Box::new(ModuleScope {
+                entry,
+                args,
+                given: Vec::new(),
+                call: Some(call_place),
+                input: Flow::default(),
+                config: None,
+                rules: &[],
+            })),
+        );
+        self.module(class, passed, place, inner, input)
+    }
+
+    /// Arguments by name.
+    fn arguments(
+        &self,
+        entry: &'e Entry,
+        call: &'e ModuleCall,
+        place: Place<'e>,
+    ) -> Result<Vec<(Name, &'e Expr)>, DbError> {
+        let wrong = |reason: String| Err(DbError::schema(place.entry, place.field, reason));
+        if call.positional.len() > entry.parameters.len() {
+            let takes = entry
+                .parameters
+                .iter()
+                .map(|p| p.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            return wrong(format!(
+                "`{{{}}}` takes {} arguments ({takes}), got {}",
+                call.class,
+                entry.parameters.len(),
+                call.positional.len()
+            ));
+        }
+        let mut args: Vec<(Name, &'e Expr)> = entry
+            .parameters
+            .iter()
+            .zip(&call.positional)
+            .map(|(p, e)| (p.name, e))
+            .collect();
+        for (name, expr) in &call.named {
+            if args.iter().any(|(n, _)| n == name) {
+                return wrong(format!(
+                    "`{{{}}}` gets the argument `{name}` twice",
+                    call.class
+                ));
+            }
+            args.push((*name, expr));
+        }
+        Ok(args)
+    }
+
+    /// Expands the module at the root, with argument values where there is no call that gives them.
+    pub(super) fn root(
+        &mut self,
+        entry: &'e Entry,
+        given: Vec<(Name, Value)>,
+        parent: Rc<Scope<'e>>,
+        input: Flow,
+        config: Option<Arc<Object>>,
+    ) -> Built<'e> {
+        self.build(
+            entry,
+            Arguments {
+                args: Vec::new(),
+                given,
+                call: None,
+                config,
+            },
+            parent,
+            input,
+        )
+    }
+
+    fn module(
+        &mut self,
+        entry: &'e Entry,
+        args: Vec<(Name, &'e Expr)>,
+        call: Place<'e>,
+        parent: Rc<Scope<'e>>,
+        input: Flow,
+    ) -> Built<'e> {
+        self.build(
+            entry,
+            Arguments {
+                args,
+                given: Vec::new(),
+                call: Some(call),
+                config: None,
+            },
+            parent,
+            input,
+        )
+    }
+
+    fn build(
+        &mut self,
+        entry: &'e Entry,
+        arguments: Arguments<'e>,
+        parent: Rc<Scope<'e>>,
+        input: Flow,
+    ) -> Built<'e> {
+        let Arguments {
+            args,
+            given,
+            call,
+            mut config,
+        } = arguments;
+        self.modules += 1;
+        if self.modules > MAX_MODULES || self.path.len() > MAX_NESTING {
+            let (what, limit) = if self.modules > MAX_MODULES {
+                ("the number of modules", MAX_MODULES)
+            } else {
+                ("the nesting of modules", MAX_NESTING)
+            };
+            return Err(DbError::schema(
+                &entry.key,
+                "",
+                format!(
+                    "{what} exceeds the limit of {limit} (module {})",
+                    self.path.join(".")
+                ),
+            ));
+        }
+        let place = call.unwrap_or(Place {
+            entry: &entry.key,
+            field: "",
+            text: &entry.key,
+        });
+        let mut calls = 1;
+        for (name, expr) in &args {
+            if *name == *CALLS {
+                let value = self.value(&parent, expr, place)?;
+                calls = value
+                    .as_int()
+                    .and_then(|c| u128::try_from(c).ok())
+                    .ok_or_else(|| {
+                        DbError::schema(
+                            place.entry,
+                            place.field,
+                            format!(
+                                "`calls` has to be a whole number of 0 or more, not {}",
+                                value.describe()
+                            ),
+                        )
+                    })?;
+            } else if *name == *CONFIG {
+                config = match self.value(&parent, expr, place)? {
+                    Value::Object(object) => Some(object),
+                    Value::None => Some(Arc::default()),
+                    other => {
+                        return Err(DbError::schema(
+                            place.entry,
+                            place.field,
+                            format!("`config` has to be an object, not {}", other.describe()),
+                        ));
+                    }
+                };
+            }
+        }
+        let input = self.sizes_given(&args, &parent, place, input)?;
+        let rules = if config.is_some() {
+            self.evaluator.db.config_rules(entry)?
+        } else {
+            &[]
+        };
+        let scope = Scope::new(
+            Some(parent),
+            ScopeKind::Module(Box::new(ModuleScope {
+                entry,
+                args,
+                given,
+                call,
+                input,
+                config,
+                rules,
+            })),
+        );
+        let mut node = self.empty(entry, scope.clone());
+        node.calls = calls;
+        node.tensors = self.tensors(&entry.weights, "weights", entry, &scope)?;
+        node.buffers = self.tensors(&entry.buffers, "buffers", entry, &scope)?;
+        for tensor in &mut node.tensors {
+            tensor.multiplied = entry.rows.iter().any(|row| {
+                row.operand.as_deref() == Some(&*tensor.name) && row.kind == RowKind::WeightMac
+            });
+        }
+        let output = self.inside(entry, &scope, input, &mut node)?;
+        self.own_work(entry, &scope, &mut node)?;
+        node.input_is_data = input.data;
+        let output = Flow {
+            data: output.data && node.tensors.is_empty(),
+            ..output
+        };
+        Ok((Rc::new(node), output))
+    }
+
+    /// What flows in, with the sizes that the call gives by name.
+    fn sizes_given(
+        &mut self,
+        args: &[(Name, &'e Expr)],
+        parent: &Rc<Scope<'e>>,
+        place: Place<'e>,
+        mut input: Flow,
+    ) -> Result<Flow, DbError> {
+        for (name, expr) in args {
+            let slot = match name.as_str() {
+                "S" => &mut input.s,
+                "H" => &mut input.h,
+                "W" => &mut input.w,
+                "C" => &mut input.c,
+                _ => continue,
+            };
+            *slot = self.value(parent, expr, place)?.as_int();
+        }
+        Ok(input)
+    }
+
+    fn tensors(
+        &mut self,
+        written: &'e [(Arc<str>, Formula)],
+        field: &'e str,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+    ) -> Result<Vec<Tensor>, DbError> {
+        let mut tensors = Vec::with_capacity(written.len());
+        for (name, formula) in written {
+            let shape = self.value(
+                scope,
+                &formula.expr,
+                Place {
+                    entry: &entry.key,
+                    field,
+                    text: &formula.text,
+                },
+            )?;
+            let dims: Option<Vec<u128>> = match &shape {
+                Value::None => continue,
+                Value::List(dims) => dims
+                    .iter()
+                    .map(|d| d.as_int().filter(|d| *d >= 1).map(|d| d as u128))
+                    .collect(),
+                _ => None,
+            };
+            let Some(dims) = dims else {
+                let reason = format!(
+                    "the tensor `{name}` of {} would have the shape {shape}; every size has to be a whole number of 1 or more",
+                    entry.path
+                );
+                return Err(self.wrong(scope, formula, entry, field, reason));
+            };
+            let Some(elements) = dims.iter().try_fold(1u128, |n, d| n.checked_mul(*d)) else {
+                let reason = format!(
+                    "the tensor `{name}` of {} has more elements than fit 128 bits",
+                    entry.path
+                );
+                return Err(self.wrong(scope, formula, entry, field, reason));
+            };
+            tensors.push(Tensor {
+                name: name.clone(),
+                shape: dims,
+                elements,
+                multiplied: false,
+            });
+        }
+        Ok(tensors)
+    }
+
+    /// Children and `forward`.
+    fn inside(
+        &mut self,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        input: Flow,
+        node: &mut Node<'e>,
+    ) -> Result<Flow, DbError> {
+        let named = match &entry.children {
+            Children::Numbered(formula) => {
+                let mut list = List {
+                    flow: input,
+                    children: Vec::new(),
+                };
+                self.items(
+                    &formula.expr,
+                    scope,
+                    Place {
+                        entry: &entry.key,
+                        field: "children",
+                        text: &formula.text,
+                    },
+                    &mut list,
+                )?;
+                node.children = list.children;
+                return Ok(list.flow);
+            }
+            Children::Named(named) => named,
+        };
+        let mut slots = Vec::with_capacity(named.len());
+        for (name, formula) in named {
+            let place = Place {
+                entry: &entry.key,
+                field: name.as_str(),
+                text: &formula.text,
+            };
+            if let Some(spec) = self.chosen(&formula.expr, scope, place)? {
+                slots.push(Slot {
+                    name: *name,
+                    spec,
+                    place,
+                    node: None,
+                });
+            }
+        }
+        let output = match &entry.forward {
+            Some(statements) => {
+                let mut walk = Walk {
+                    scope,
+                    entry,
+                    slots,
+                    locals: vec![(*INPUT, input)],
+                    tensors: node.tensors.clone(),
+                };
+                let output = self.statements(statements, &mut walk)?;
+                slots = walk.slots;
+                output
+            }
+            None => {
+                for slot in &mut slots {
+                    self.run(slot, scope, input)?;
+                }
+                let passes = slots.is_empty() && node.tensors.is_empty();
+                Flow {
+                    c: input.c.filter(|_| passes),
+                    ..input
+                }
+            }
+        };
+        for mut slot in slots {
+            let child = match slot.node.take() {
+                Some(child) => child,
+                None => {
+                    // Owned, never run: its parameters count, its work does not.
+                    self.run(&mut slot, scope, input)?;
+                    let mut idle = slot
+                        .node
+                        .take()
+                        .map_or_else(|| unreachable!("run fills the slot"), |n| (*n).clone());
+                    idle.calls = 0;
+                    Rc::new(idle)
+                }
+            };
+            node.children.push((slot.name.as_str().into(), child));
+        }
+        Ok(output)
+    }
+
+    /// The side of `if .. else ..` that a child's formula chooses; `None` if the child does not exist.
+    fn chosen(
+        &mut self,
+        expr: &'e Expr,
+        scope: &Rc<Scope<'e>>,
+        place: Place<'e>,
+    ) -> Result<Option<&'e Expr>, DbError> {
+        let mut expr = expr;
+        loop {
+            match &expr.kind {
+                Kind::If(i) => {
+                    let holds = self.value(scope, &i.condition, place)?.truth();
+                    expr = if holds { &i.then } else { &i.other };
+                }
+                Kind::Value(Value::None) => return Ok(None),
+                _ => return Ok(Some(expr)),
+            }
+        }
+    }
+
+    /// Runs a child once more with what flows in.
+    fn run(
+        &mut self,
+        slot: &mut Slot<'e>,
+        scope: &Rc<Scope<'e>>,
+        input: Flow,
+    ) -> Result<Flow, DbError> {
+        self.path.push(slot.name.as_str().into());
+        let built = match &slot.spec.kind {
+            Kind::Module(call) => self.call(call, scope, slot.place, input),
+            _ => self.module_list(slot.spec, scope, slot.place, input),
+        };
+        let (node, output) = built?;
+        slot.node = Some(match slot.node.take() {
+            None => node,
+            Some(before) => {
+                let mut joined = (*before).clone();
+                joined.join(&node).map_err(|reason| {
+                    DbError::schema(
+                        slot.place.entry,
+                        "forward",
+                        format!("child `{}`: {reason}", slot.name),
+                    )
+                })?;
+                Rc::new(joined)
+            }
+        });
+        self.path.pop();
+        Ok(output)
+    }
+
+    fn module_list(
+        &mut self,
+        spec: &'e Expr,
+        scope: &Rc<Scope<'e>>,
+        place: Place<'e>,
+        input: Flow,
+    ) -> Built<'e> {
+        let key = self.evaluator.db.resolve("torch__nn__ModuleList", "")?;
+        let mut node = self.empty(self.evaluator.db.entry(&key)?, scope.clone());
+        let mut list = List {
+            flow: input,
+            children: Vec::new(),
+        };
+        self.items(spec, scope, place, &mut list)?;
+        node.children = list.children;
+        Ok((Rc::new(node), list.flow))
+    }
+
+    /// The items of a list, each fed with what the one before it gives.
+    fn items(
+        &mut self,
+        expr: &'e Expr,
+        scope: &Rc<Scope<'e>>,
+        place: Place<'e>,
+        list: &mut List<'e>,
+    ) -> Result<(), DbError> {
+        match &expr.kind {
+            Kind::Value(Value::None) => Ok(()),
+            Kind::Module(call) => {
+                self.path.push(list.children.len().to_string().into());
+                let (node, output) = self.call(call, scope, place, list.flow)?;
+                self.path.pop();
+                list.push(node);
+                list.flow = output;
+                Ok(())
+            }
+            Kind::If(_) => match self.chosen(expr, scope, place)? {
+                Some(expr) => self.items(expr, scope, place, list),
+                None => Ok(()),
+            },
+            Kind::List(items) => items
+                .iter()
+                .try_for_each(|item| self.items(item, scope, place, list)),
+            Kind::Binary(crate::formula::Binary::Add, sides) => {
+                self.items(&sides.0, scope, place, list)?;
+                self.items(&sides.1, scope, place, list)
+            }
+            Kind::For(f) => {
+                let over = self.value(scope, &f.over, place)?;
+                let fail = |e: &mut Self, kind| {
+                    let error = self_failed(
+                        &mut e.evaluator,
+                        scope,
+                        &f.over,
+                        place,
+                        EvalError {
+                            at: f.over.at,
+                            kind,
+                        },
+                    );
+                    e.located(error)
+                };
+                let values = items_of(&over).map_err(|kind| fail(self, kind))?;
+                let level = self.logs.len();
+                let mut groups: Vec<Group<'e>> = Vec::new();
+                for value in values.iter() {
+                    let vars = bind(&f.vars, value).map_err(|kind| fail(self, kind))?;
+                    let item = Scope::new(Some(scope.clone()), ScopeKind::Item { level, vars });
+                    let known = self.equal_group(&groups, &item, list.flow);
+                    if let Some(group) = known {
+                        group.nodes.iter().for_each(|node| list.push(node.clone()));
+                        list.flow = group.after;
+                        continue;
+                    }
+                    let (before, first) = (list.flow, list.children.len());
+                    self.logs.push(Vec::new());
+                    let result = self.items(&f.item, &item, place, list);
+                    let log = self.logs.pop().unwrap_or_default();
+                    result?;
+                    let nodes = list.children[first..]
+                        .iter()
+                        .map(|(_, node)| node.clone())
+                        .collect();
+                    groups.push(Group {
+                        scope: item,
+                        log,
+                        before,
+                        after: list.flow,
+                        nodes,
+                    });
+                }
+                Ok(())
+            }
+            _ => Err(DbError::schema(
+                place.entry,
+                place.field,
+                format!("`{expr}` is not a module, a list of modules or None"),
+            )),
+        }
+    }
+
+    /// The group that an item belongs to without being expanded.
+    fn equal_group<'g>(
+        &mut self,
+        groups: &'g [Group<'e>],
+        item: &Rc<Scope<'e>>,
+        flow: Flow,
+    ) -> Option<&'g Group<'e>> {
+        // Levels that share a bit cannot be told apart.
+        if self.logs.len() >= 63 {
+            return None;
+        }
+        groups.iter().find(|group| {
+            group.before == flow
+                && group.log.iter().all(|logged| {
+                    let scope = logged.scope.rebased(&group.scope, item);
+                    match self.evaluator.value(&scope, logged.expr) {
+                        Ok((value, deps)) if value == logged.value => {
+                            self.log(&scope, logged.expr, &value, deps);
+                            true
+                        }
+                        // An error shows itself again when the item is expanded for itself.
+                        _ => false,
+                    }
+                })
+        })
+    }
+
+    fn own_work(
+        &mut self,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        node: &mut Node<'e>,
+    ) -> Result<(), DbError> {
+        self.widths(entry, scope, node)?;
+        if let Some(experts) = &entry.experts {
+            let total = self.int(scope, &experts.total, entry, "experts.total")?;
+            let per_token = self.int(scope, &experts.per_token, entry, "experts.per_token")?;
+            let rows = self
+                .evaluator
+                .value(scope, rows_expr())
+                .map(|(v, _)| v.to_f64().unwrap_or(0.0));
+            let tokens = rows.map_err(|e| DbError::schema(&entry.key, "experts", e.to_string()))?;
+            let share = if total == 0 {
+                0.0
+            } else {
+                per_token as f64 / total as f64
+            };
+            let expected_distinct = total as f64 * (1.0 - (1.0 - share).powf(tokens));
+            let elements = node
+                .tensors
+                .iter()
+                .filter(|t| experts.tensors.contains(&t.name))
+                .map(|t| t.elements)
+                .sum();
+            node.experts = Some(ExpertUse {
+                total,
+                per_token,
+                expected_distinct,
+                elements,
+            });
+        }
+        let mut borrowed: Vec<&str> = Vec::new();
+        for row in &entry.rows {
+            let work = self.work(row, entry, scope, node)?;
+            if let (RowKind::WeightMac, Some(operand)) = (&row.kind, &row.operand)
+                && !node.tensors.iter().any(|t| t.name == *operand)
+            {
+                borrowed.push(operand);
+            }
+            node.work.push(work);
+        }
+        self.traffic(entry, scope, node, &borrowed)?;
+        if entry.only_templates()
+            && let Some(analysis) = &entry.flop_analysis
+        {
+            node.estimated_flops = self.int(
+                scope,
+                &analysis.formula,
+                entry,
+                "flop_analysis.formula_template",
+            )?;
+            node.status = Status::Estimated;
+        }
+        for (name, formula) in &entry.cache {
+            node.cache
+                .push((name.clone(), self.int(scope, formula, entry, "cache")?));
+        }
+        for note in &entry.notes {
+            let place = Place {
+                entry: &entry.key,
+                field: "notes",
+                text: &note.when.text,
+            };
+            if self.value(scope, &note.when.expr, place)?.truth() {
+                node.notes.push((note.code.clone(), note.message.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn widths(
+        &mut self,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        node: &mut Node<'e>,
+    ) -> Result<(), DbError> {
+        for (formula, field, slot) in [
+            (
+                &entry.precision.weight,
+                "precision.weight",
+                &mut node.weight_bits,
+            ),
+            (
+                &entry.precision.activation,
+                "precision.activation",
+                &mut node.activation_bits,
+            ),
+        ] {
+            if let Some(formula) = formula {
+                let bits = self.int(scope, formula, entry, field)?;
+                *slot = Some(
+                    u32::try_from(bits)
+                        .ok()
+                        .filter(|b| (1..=64).contains(b))
+                        .ok_or_else(|| {
+                            DbError::schema(
+                                &entry.key,
+                                field,
+                                format!("a width is 1 to 64 bits, not {bits}"),
+                            )
+                        })?,
+                );
+            }
+        }
+        if let Some(rule) = self.rule.as_ref().filter(|rule| {
+            rule.of
+                .iter()
+                .any(|class| class.replace('.', "__") == *entry.key)
+        }) && !self.spared()
+        {
+            let bits = |b: Option<i128>| b.and_then(|b| u32::try_from(b).ok());
+            node.weight_bits = bits(rule.weight_bits).or(node.weight_bits);
+            node.activation_bits = bits(rule.activation_bits).or(node.activation_bits);
+        }
+        Ok(())
+    }
+
+    fn work(
+        &mut self,
+        row: &'e Row,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        node: &mut Node<'e>,
+    ) -> Result<Work<'e>, DbError> {
+        let count = self.int(scope, &row.formula, entry, &row.name)?;
+        let too_many = || {
+            DbError::schema(
+                &entry.key,
+                format!("rows.{}", row.name),
+                "the count does not fit 128 bits",
+            )
+        };
+        let flops = match &row.kind {
+            RowKind::WeightMac | RowKind::ActMac => 0,
+            RowKind::Flops => count,
+            RowKind::Elements(kind) => {
+                let unit = self.evaluator.db.elementwise(kind)?;
+                let times = |n: i128| count.checked_mul(n.unsigned_abs()).ok_or_else(too_many);
+                if entry.traffic.is_none() {
+                    node.moved.reads = node
+                        .moved
+                        .reads
+                        .checked_add(times(unit.reads)?)
+                        .ok_or_else(too_many)?;
+                    node.moved.writes = node
+                        .moved
+                        .writes
+                        .checked_add(times(unit.writes)?)
+                        .ok_or_else(too_many)?;
+                }
+                times(unit.flops)?
+            }
+        };
+        let weight_bits = match (&row.kind, &row.operand) {
+            (RowKind::WeightMac, Some(operand)) => operand_owner(node, operand)
+                .map_or(node.weight_bits, |(owner, _)| owner.weight_bits),
+            _ => None,
+        };
+        Ok(Work {
+            name: &row.name,
+            kind: &row.kind,
+            operand: row.operand.as_deref(),
+            count,
+            flops,
+            weight_bits,
+        })
+    }
+
+    fn traffic(
+        &mut self,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        node: &mut Node<'e>,
+        borrowed: &[&str],
+    ) -> Result<(), DbError> {
+        let mut whole = true;
+        if let Some(traffic) = &entry.traffic {
+            let mut part = |formula: &'e Option<Formula>, field| match formula {
+                Some(formula) => self.int(scope, formula, entry, field),
+                None => Ok(0),
+            };
+            node.moved = Moved {
+                reads: part(&traffic.reads, "traffic.reads")?,
+                writes: part(&traffic.writes, "traffic.writes")?,
+                kv_reads: part(&traffic.kv_reads, "traffic.kv_reads")?,
+                kv_writes: part(&traffic.kv_writes, "traffic.kv_writes")?,
+                intermediates: part(&traffic.intermediates, "traffic.intermediates")?,
+            };
+            if let Some(formula) = &traffic.weight_reads {
+                let elements = self.int(scope, formula, entry, "traffic.weight_reads")?;
+                node.weight_reads.push((elements, None));
+                whole = false;
+            }
+        }
+        if whole {
+            for tensor in &node.tensors {
+                let bits = node.weight_bits.filter(|_| tensor.multiplied);
+                let expert = entry
+                    .experts
+                    .as_ref()
+                    .is_some_and(|e| e.tensors.contains(&tensor.name));
+                let elements = match node.experts.filter(|e| expert && e.total > 0) {
+                    Some(experts) => (tensor.elements as f64 / experts.total as f64
+                        * experts.expected_distinct)
+                        .round() as u128,
+                    None => tensor.elements,
+                };
+                node.weight_reads.push((elements, bits));
+            }
+        }
+        for operand in borrowed {
+            let Some((owner, name)) = operand_owner(node, operand) else {
+                let reason =
+                    format!("the operand `{operand}` is no tensor of this module or of a child");
+                return Err(DbError::schema(&entry.key, "rows", reason));
+            };
+            let mut reads = Vec::new();
+            owned_tensors(&owner, name.is_empty(), &mut reads);
+            node.weight_reads.extend(reads);
+        }
+        Ok(())
+    }
+
+    /// The flow that the last statement of a `forward` gives.
+    fn statements(
+        &mut self,
+        statements: &'e [Statement],
+        walk: &mut Walk<'_, 'e>,
+    ) -> Result<Flow, DbError> {
+        let mut last = Flow::default();
+        for statement in statements {
+            let place = Place {
+                entry: &walk.entry.key,
+                field: "forward",
+                text: &statement.flow.text,
+            };
+            last = match self.flow(&statement.flow.expr, walk, place)? {
+                Arg::Flow(flow) => flow,
+                _ => {
+                    return Err(DbError::schema(
+                        &walk.entry.key,
+                        "forward",
+                        format!("`{}` gives nothing that flows", statement.flow.text),
+                    ));
+                }
+            };
+            if let Some(name) = statement.name {
+                walk.locals.push((name, last));
+            }
+        }
+        Ok(last)
+    }
+
+    fn flow(
+        &mut self,
+        expr: &'e Expr,
+        walk: &mut Walk<'_, 'e>,
+        place: Place<'e>,
+    ) -> Result<Arg, DbError> {
+        let fail = |reason: String| {
+            Err(DbError {
+                formula: Some((place.text.clone(), expr.at as usize)),
+                ..DbError::schema(place.entry, "forward", reason)
+            })
+        };
+        match &expr.kind {
+            Kind::Name(name) => {
+                if let Some((_, flow)) = walk.locals.iter().rev().find(|(n, _)| n == name) {
+                    return Ok(Arg::Flow(*flow));
+                }
+                if let Some(tensor) = walk.tensors.iter().find(|t| *t.name == *name.as_str()) {
+                    return Ok(Arg::Tensor(
+                        tensor
+                            .shape
+                            .iter()
+                            .map(|d| i128::try_from(*d).unwrap_or(i128::MAX))
+                            .collect(),
+                    ));
+                }
+                self.value(walk.scope, expr, place).map(Arg::Value)
+            }
+            Kind::Call(name, args) => {
+                let slot = walk.slots.iter().position(|slot| slot.name == *name);
+                let mut values = Vec::with_capacity(args.len());
+                for arg in args {
+                    values.push(self.flow(arg, walk, place)?);
+                }
+                if let Some(i) = slot {
+                    let Some(Arg::Flow(input)) = values.first() else {
+                        return fail(format!("the child `{name}` needs what flows into it"));
+                    };
+                    let mut slot = walk.slots.swap_remove(i);
+                    let output = self.run(&mut slot, walk.scope, *input);
+                    walk.slots.push(slot);
+                    let last = walk.slots.len() - 1;
+                    walk.slots.swap(i, last);
+                    return output.map(Arg::Flow);
+                }
+                if let Children::Named(named) = &walk.entry.children
+                    && named.iter().any(|(n, _)| n == name)
+                {
+                    return fail(format!(
+                        "the child `{name}` does not exist here; write `{name}(x) if {name} else x`"
+                    ));
+                }
+                if let (Some(size), "input") = (self.image_size, name.as_str()) {
+                    for side in values.iter_mut().take(2) {
+                        *side = Arg::Value(Value::Int(size));
+                    }
+                }
+                match shape::apply(name.as_str(), &values) {
+                    Ok(flow) => Ok(Arg::Flow(flow)),
+                    Err(_) if crate::formula::functions::find(name.as_str()).is_some() => {
+                        self.value(walk.scope, expr, place).map(Arg::Value)
+                    }
+                    Err(reason) => {
+                        let children = walk.slots.iter().map(|slot| slot.name.as_str());
+                        let hint = if shape::primitive(name.as_str()).is_none() {
+                            did_you_mean(name.as_str(), children)
+                        } else {
+                            String::new()
+                        };
+                        fail(format!("{reason}{hint}"))
+                    }
+                }
+            }
+            Kind::Binary(_, sides) => match (
+                self.flow(&sides.0, walk, place)?,
+                self.flow(&sides.1, walk, place)?,
+            ) {
+                (Arg::Flow(a), Arg::Flow(b)) => Ok(Arg::Flow(a.broadcast(b))),
+                (Arg::Flow(a), _) | (_, Arg::Flow(a)) => Ok(Arg::Flow(a)),
+                _ => self.value(walk.scope, expr, place).map(Arg::Value),
+            },
+            Kind::If(i) => {
+                let holds = match &i.condition.kind {
+                    Kind::Name(name) if walk.is_child(*name) => {
+                        walk.slots.iter().any(|slot| slot.name == *name)
+                    }
+                    _ => self.value(walk.scope, &i.condition, place)?.truth(),
+                };
+                self.flow(if holds { &i.then } else { &i.other }, walk, place)
+            }
+            Kind::Module(_) => fail("a `forward` calls children by name, not by class".into()),
+            _ => self.value(walk.scope, expr, place).map(Arg::Value),
+        }
+    }
+}
+
+/// A child of a module on its way into the tree.
+struct Slot<'e> {
+    name: Name,
+    spec: &'e Expr,
+    place: Place<'e>,
+    node: Option<Rc<Node<'e>>>,
+}
+
+/// A list on its way into the tree.
+struct List<'e> {
+    flow: Flow,
+    children: Vec<(Arc<str>, Rc<Node<'e>>)>,
+}
+
+impl<'e> List<'e> {
+    fn push(&mut self, node: Rc<Node<'e>>) {
+        let number = self.children.len().to_string();
+        self.children.push((number.into(), node));
+    }
+}
+
+/// A `forward` being read.
+struct Walk<'w, 'e> {
+    scope: &'w Rc<Scope<'e>>,
+    entry: &'e Entry,
+    slots: Vec<Slot<'e>>,
+    locals: Vec<(Name, Flow)>,
+    tensors: Vec<Tensor>,
+}
+
+impl Walk<'_, '_> {
+    fn is_child(&self, name: Name) -> bool {
+        matches!(&self.entry.children, Children::Named(named) if named.iter().any(|(n, _)| *n == name))
+    }
+}
+
+/// The module below `node` that an operand such as `dt_proj.weight` belongs to, and what is left of the path.
+fn operand_owner<'e, 'p>(node: &Node<'e>, operand: &'p str) -> Option<(Rc<Node<'e>>, &'p str)> {
+    let (first, rest) = operand.split_once('.').unwrap_or((operand, ""));
+    let (_, child) = node.children.iter().find(|(name, _)| **name == *first)?;
+    if rest.is_empty() || child.tensors.iter().any(|t| *t.name == *rest) {
+        return Some((child.clone(), rest));
+    }
+    operand_owner(child, rest)
+}
+
+/// The tensor at a dotted path below `node`.
+pub(crate) fn find_tensor<'n>(node: &'n Node<'_>, path: &str) -> Option<&'n Tensor> {
+    if let Some(tensor) = node.tensors.iter().find(|t| *t.name == *path) {
+        return Some(tensor);
+    }
+    let (first, rest) = path.split_once('.')?;
+    let (_, child) = node.children.iter().find(|(name, _)| **name == *first)?;
+    find_tensor(child, rest)
+}
+
+/// Every tensor that a borrowed operand brings: those of its module, or of everything below a module that is named whole.
+fn owned_tensors(owner: &Node<'_>, whole: bool, reads: &mut Vec<(u128, Option<u32>)>) {
+    reads.extend(
+        owner
+            .tensors
+            .iter()
+            .map(|t| (t.elements, owner.weight_bits.filter(|_| t.multiplied))),
+    );
+    if whole {
+        owner
+            .children
+            .iter()
+            .for_each(|(_, child)| owned_tensors(child, true, reads));
+    }
+}
+
+fn rows_expr() -> &'static Expr {
+    static EXPR: LazyLock<Expr> = LazyLock::new(|| Expr::new(0, Kind::Name(*ROWS)));
+    &EXPR
+}
+
+fn self_failed<'e>(
+    evaluator: &mut Evaluator<'e>,
+    scope: &Rc<Scope<'e>>,
+    expr: &Expr,
+    place: Place<'e>,
+    error: EvalError,
+) -> DbError {
+    if let EvalErrorKind::Inner(_) = &error.kind {
+        return DbError::eval(place.entry, place.field, place.text, error);
+    }
+    evaluator.failed(scope, place.entry, place.field, place.text, expr, error)
+}

@@ -1,0 +1,35 @@
+//! From a config to a tree of modules, by the database alone.
+//!
+//! [`Model::load`] finds the root class of a config; [`Model::expand`] builds the frozen tree of [`Node`]s for one
+//! [`Workload`]. Nothing here knows a model by name.
+//!
+//! - `scope.rs`: where a name in a formula comes from
+//! - `shape.rs`: what flows between modules, and the primitives of `forward`
+//! - `expand.rs`: the expansion
+//! - `node.rs`: its result
+//! - `workload.rs`: what is asked
+//! - `evaluate.rs`: one class under arguments, without a model
+//! - `quantity.rs`: `{Class}(...)` inside a formula
+//! - `explain.rs`: how a number came about
+
+mod evaluate;
+mod expand;
+mod explain;
+mod load;
+mod node;
+mod quantity;
+mod scope;
+mod shape;
+mod workload;
+
+pub(crate) use evaluate::template_value;
+pub use evaluate::{entry_of, expand_class};
+pub(crate) use expand::find_tensor;
+pub use expand::{MAX_MODULES, MAX_NESTING};
+pub use explain::{Step, explain_class, explain_module};
+pub use load::{Asked, Model, ModelError, Tree, nearest_class, stub};
+pub use node::{ExpertUse, Moved, Node, Status, Tensor, Tied, Work};
+pub use quantity::Quantity;
+pub use scope::{RESERVED, Scope, WORKLOAD_NAMES};
+pub use shape::{Flow, PRIMITIVES, Primitive};
+pub use workload::{Phase, Widths, Workload};

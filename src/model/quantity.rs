@@ -1,0 +1,194 @@
+//! The value of `{Class}(...)` inside a formula: the FLOPs or the traffic of that module with those arguments.
+
+use super::expand::Expansion;
+use super::node::Node;
+use super::scope::{Evaluator, ModuleScope, Scope, ScopeKind};
+use super::shape::Flow;
+use crate::db::Entry;
+use crate::formula::{EvalErrorKind, Formula, ModuleCall};
+use crate::value::{Name, Value};
+use std::rc::Rc;
+
+/// What a template asks of the modules that it calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// FLOPs.
+    Flops,
+    /// Bytes read.
+    Reads,
+    /// Bytes written.
+    Writes,
+    /// Bytes held in between.
+    Intermediates,
+}
+
+/// Evaluates a module call for [`Quantity::Flops`].
+pub(super) fn of_call<'e>(
+    evaluator: &mut Evaluator<'e>,
+    scope: &Rc<Scope<'e>>,
+    call: &ModuleCall,
+) -> Result<Value, EvalErrorKind> {
+    let quantity = evaluator.asked;
+    let file = scope.module().map_or("", |m| &m.entry.file);
+    let key = evaluator
+        .db
+        .resolve(&call.class, file)
+        .map_err(|e| e.inner())?;
+    let entry = evaluator.db.entry(&key).map_err(|e| e.inner())?;
+    let takes = entry.parameters.len();
+    let needed = entry
+        .parameters
+        .iter()
+        .filter(|p| p.default.is_none())
+        .count();
+    let given = call.positional.len()
+        + call
+            .named
+            .iter()
+            .filter(|(n, _)| entry.parameters.iter().any(|p| p.name == *n))
+            .count();
+    if call.positional.len() > takes || given < needed {
+        let names = entry
+            .parameters
+            .iter()
+            .map(|p| p.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        let takes = if needed == takes {
+            format!("{takes}")
+        } else {
+            format!("{needed} to {takes}")
+        };
+        return Err(EvalErrorKind::Arity {
+            function: format!("{{{}}}({names})", call.class),
+            takes,
+            got: given,
+        });
+    }
+    let mut values: Vec<(Name, Value)> = Vec::new();
+    let positional = entry
+        .parameters
+        .iter()
+        .map(|p| p.name)
+        .zip(&call.positional);
+    for (name, expr) in positional.chain(call.named.iter().map(|(n, e)| (*n, e))) {
+        let (value, _) = evaluator.value(scope, expr).map_err(|e| e.kind)?;
+        values.push((name, value));
+    }
+    if evaluator.calling.contains(&key) {
+        return Err(EvalErrorKind::Cycle(Name::new(&call.class)));
+    }
+    evaluator.calling.push(key);
+    let result = with_arguments(evaluator, entry, values, scope, quantity);
+    evaluator.calling.pop();
+    result
+}
+
+/// The quantity of an entry under given arguments: by its template where it has only that, else by its tree.
+fn with_arguments<'e>(
+    evaluator: &mut Evaluator<'e>,
+    entry: &'e Entry,
+    values: Vec<(Name, Value)>,
+    outer: &Rc<Scope<'e>>,
+    quantity: Quantity,
+) -> Result<Value, EvalErrorKind> {
+    let own = own_arguments(entry, &values);
+    let given = Scope::new(Some(workload_of(outer)), ScopeKind::Given(values));
+    if let Some((formula, field)) = template(entry, quantity) {
+        let module = ModuleScope {
+            entry,
+            args: Vec::new(),
+            given: own,
+            call: None,
+            input: Flow::default(),
+            config: None,
+            rules: &[],
+        };
+        let scope = Scope::new(Some(given), ScopeKind::Module(Box::new(module)));
+        let result = evaluator.value(&scope, &formula.expr);
+        return result.map(|(v, _)| v).map_err(|e| {
+            evaluator
+                .failed(&scope, &entry.key, field, &formula.text, &formula.expr, e)
+                .inner()
+        });
+    }
+    let mut expansion = Expansion::new(evaluator.db);
+    std::mem::swap(&mut expansion.evaluator, evaluator);
+    let built = expansion.root(entry, own, given, Flow::default(), None);
+    std::mem::swap(&mut expansion.evaluator, evaluator);
+    let (node, _) = built.map_err(|e| e.inner())?;
+    if let Some((class, _, _)) = expansion.unresolved.first() {
+        return Err(EvalErrorKind::Kind(format!(
+            "no entry for the class `{class}`"
+        )));
+    }
+    let total = sum(&node, quantity, 1).ok_or(EvalErrorKind::Kind(
+        "the count does not fit 128 bits".into(),
+    ))?;
+    i128::try_from(total)
+        .map(Value::Int)
+        .map_err(|_| EvalErrorKind::Kind("the count does not fit 128 bits".into()))
+}
+
+/// The given values that are parameters of the entry, and so beat their defaults.
+pub(super) fn own_arguments(entry: &Entry, values: &[(Name, Value)]) -> Vec<(Name, Value)> {
+    values
+        .iter()
+        .filter(|(name, _)| entry.parameters.iter().any(|p| p.name == *name))
+        .cloned()
+        .collect()
+}
+
+/// The outermost scope: a called module sees its arguments and the workload, not the names of the caller.
+fn workload_of<'e>(scope: &Rc<Scope<'e>>) -> Rc<Scope<'e>> {
+    let mut at = scope;
+    while let Some(parent) = &at.parent {
+        at = parent;
+    }
+    at.clone()
+}
+
+/// The formula that alone says a quantity of an entry that has no rows and no children.
+fn template(entry: &Entry, quantity: Quantity) -> Option<(&Formula, &'static str)> {
+    if !entry.only_templates() {
+        return None;
+    }
+    let memory = entry.memory_analysis.as_ref();
+    match quantity {
+        Quantity::Flops => entry
+            .flop_analysis
+            .as_ref()
+            .map(|a| (&a.formula, "flop_analysis.formula_template")),
+        Quantity::Reads => memory
+            .and_then(|m| m.reads.as_ref())
+            .map(|f| (f, "memory_analysis.reads_template")),
+        Quantity::Writes => memory
+            .and_then(|m| m.writes.as_ref())
+            .map(|f| (f, "memory_analysis.writes_template")),
+        Quantity::Intermediates => memory
+            .and_then(|m| m.intermediates.as_ref())
+            .map(|f| (f, "memory_analysis.intermediates_template")),
+    }
+}
+
+/// A quantity of a whole tree, at the dtype's width (16 bits) for traffic.
+fn sum(node: &Node<'_>, quantity: Quantity, calls: u128) -> Option<u128> {
+    let calls = calls.checked_mul(node.calls)?;
+    let own = match quantity {
+        Quantity::Flops => node.own_flops()?,
+        Quantity::Reads => (node.moved.reads.checked_add(node.moved.kv_reads)?)
+            .checked_add(node.weight_reads.iter().map(|(n, _)| n).sum())?
+            .checked_mul(2)?,
+        Quantity::Writes => node
+            .moved
+            .writes
+            .checked_add(node.moved.kv_writes)?
+            .checked_mul(2)?,
+        Quantity::Intermediates => node.moved.intermediates.checked_mul(2)?,
+    };
+    let mut total = own.checked_mul(calls)?;
+    for (_, child) in &node.children {
+        total = total.checked_add(sum(child, quantity, calls)?)?;
+    }
+    Some(total)
+}

@@ -1,0 +1,271 @@
+//! The columns that tables, CSV and Markdown share: a name, a heading, what it says of a row.
+
+use crate::analysis::{Analysis, Metrics, Row};
+use crate::units;
+
+/// A column of a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    /// The name used by `--columns` and `--sort`, and the heading of CSV.
+    pub name: &'static str,
+    /// The heading of tables.
+    pub heading: &'static str,
+    /// What it shows, for `--help`.
+    pub doc: &'static str,
+    /// What it takes from a module.
+    pub of: Content,
+}
+
+/// What a column takes from a module.
+#[derive(Clone, Copy, Debug)]
+pub enum Content {
+    /// Text that is not a number.
+    Text(fn(&Row) -> String),
+    /// A count of things.
+    Count(fn(&Metrics) -> u128),
+    /// A count of bytes.
+    Bytes(fn(&Metrics) -> u128),
+    /// Its part of the total.
+    Share(fn(&Metrics) -> u128),
+    /// FLOPs per byte moved.
+    Intensity,
+}
+
+/// Every column, in the order in which tables show them.
+pub const COLUMNS: &[Column] = &[
+    Column {
+        name: "class",
+        heading: "class",
+        doc: "class of the module",
+        of: Content::Text(|row| row.class.rsplit('.').next().unwrap_or_default().into()),
+    },
+    Column {
+        name: "status",
+        heading: "status",
+        doc: "resolved, estimated or unresolved",
+        of: Content::Text(|row| row.status.name().into()),
+    },
+    Column {
+        name: "params",
+        heading: "params",
+        doc: "parameters",
+        of: Content::Count(|m| m.params),
+    },
+    Column {
+        name: "weights",
+        heading: "weights",
+        doc: "bytes of the parameters",
+        of: Content::Bytes(|m| m.weight_bytes),
+    },
+    Column {
+        name: "macs",
+        heading: "MACs",
+        doc: "multiply-accumulates",
+        of: Content::Count(|m| m.macs),
+    },
+    Column {
+        name: "flops",
+        heading: "FLOPs",
+        doc: "floating-point operations",
+        of: Content::Count(|m| m.flops),
+    },
+    Column {
+        name: "share",
+        heading: "share",
+        doc: "part of the model's FLOPs",
+        of: Content::Share(|m| m.flops),
+    },
+    Column {
+        name: "bops",
+        heading: "BOPs",
+        doc: "bit operations of the MACs",
+        of: Content::Count(|m| m.bops),
+    },
+    Column {
+        name: "bops_share",
+        heading: "BOPs share",
+        doc: "part of the model's BOPs",
+        of: Content::Share(|m| m.bops),
+    },
+    Column {
+        name: "read_weights",
+        heading: "weights read",
+        doc: "bytes of weights read",
+        of: Content::Bytes(|m| m.read.weights),
+    },
+    Column {
+        name: "read_activations",
+        heading: "activations",
+        doc: "bytes of activations read",
+        of: Content::Bytes(|m| m.read.activations),
+    },
+    Column {
+        name: "read_kv",
+        heading: "KV read",
+        doc: "bytes of the cache read",
+        of: Content::Bytes(|m| m.read.kv_cache),
+    },
+    Column {
+        name: "writes",
+        heading: "written",
+        doc: "bytes written, the cache included",
+        of: Content::Bytes(|m| m.write.activations + m.write.kv_cache),
+    },
+    Column {
+        name: "intermediates",
+        heading: "held",
+        doc: "bytes held between operations inside modules",
+        of: Content::Bytes(|m| m.intermediate_bytes),
+    },
+    Column {
+        name: "traffic",
+        heading: "traffic",
+        doc: "all bytes read and written",
+        of: Content::Bytes(Metrics::traffic),
+    },
+    Column {
+        name: "intensity",
+        heading: "FLOPs/B",
+        doc: "FLOPs per byte of traffic",
+        of: Content::Intensity,
+    },
+];
+
+/// The column of that name.
+pub fn find(name: &str) -> Option<&'static Column> {
+    COLUMNS.iter().find(|c| c.name == name)
+}
+
+/// The columns of the groups that `--flops`, `--memory` and `--bops` choose.
+pub fn group(flops: bool, memory: bool, bops: bool) -> Vec<&'static Column> {
+    // The class leaves when there are so many numbers that 100 columns would not hold both.
+    let mut names = if memory { vec![] } else { vec!["class"] };
+    if flops || memory || bops {
+        if flops {
+            names.extend(["params", "macs", "flops", "share"]);
+        }
+        if bops {
+            names.extend(["macs", "bops", "bops_share"]);
+        }
+        if memory {
+            names.extend([
+                "read_weights",
+                "read_activations",
+                "read_kv",
+                "writes",
+                "intermediates",
+            ]);
+        }
+    } else {
+        names.extend(["params", "weights", "flops", "share"]);
+    }
+    let mut columns: Vec<&'static Column> = Vec::new();
+    for column in names.into_iter().filter_map(find) {
+        if !columns.iter().any(|c| c.name == column.name) {
+            columns.push(column);
+        }
+    }
+    columns
+}
+
+/// A row's metrics for all the modules that it stands for.
+pub fn of_all(row: &Row) -> Metrics {
+    let mut all = Metrics::default();
+    // A product that passes 128 bits was refused when the totals were added up.
+    let _ = all.add_all(&row.all, row.count);
+    all
+}
+
+impl Column {
+    /// Whether the column is a number.
+    pub fn numeric(&self) -> bool {
+        !matches!(self.of, Content::Text(_))
+    }
+
+    /// The cell for people.
+    pub fn cell(&self, row: &Row, totals: &Metrics) -> String {
+        self.show(row, &of_all(row), totals)
+    }
+
+    /// The cell for the given metrics.
+    pub fn show(&self, row: &Row, metrics: &Metrics, totals: &Metrics) -> String {
+        match self.of {
+            Content::Text(text) => units::visible(&text(row)),
+            Content::Count(n) => units::decimal(n(metrics)),
+            Content::Bytes(n) => units::binary(n(metrics)),
+            Content::Share(n) => units::share(n(metrics), n(totals)),
+            Content::Intensity => {
+                intensity(metrics).map_or_else(|| "-".into(), |i| format!("{i:.1}"))
+            }
+        }
+    }
+
+    /// The cell for programs: raw digits.
+    pub fn raw(&self, row: &Row, totals: &Metrics) -> String {
+        let metrics = of_all(row);
+        match self.of {
+            Content::Text(text) => text(row),
+            Content::Count(n) | Content::Bytes(n) => n(&metrics).to_string(),
+            Content::Share(n) => {
+                let whole = n(totals);
+                if whole == 0 {
+                    "0".into()
+                } else {
+                    (n(&metrics) as f64 / whole as f64).to_string()
+                }
+            }
+            Content::Intensity => intensity(&metrics).map_or_else(String::new, |i| i.to_string()),
+        }
+    }
+
+    /// What rows are sorted by: the largest number first, text in alphabetical order.
+    pub fn order(&self, a: &Row, b: &Row) -> std::cmp::Ordering {
+        match self.of {
+            Content::Text(text) => text(a).cmp(&text(b)),
+            Content::Count(n) | Content::Bytes(n) | Content::Share(n) => {
+                n(&of_all(b)).cmp(&n(&of_all(a)))
+            }
+            Content::Intensity => intensity(&of_all(b))
+                .unwrap_or(0.0)
+                .total_cmp(&intensity(&of_all(a)).unwrap_or(0.0)),
+        }
+    }
+}
+
+fn intensity(metrics: &Metrics) -> Option<f64> {
+    let bytes = metrics.traffic();
+    (bytes > 0).then(|| metrics.flops as f64 / bytes as f64)
+}
+
+/// Rows summed per class, largest FLOPs first; own metrics, so that nothing counts twice.
+pub fn by_class(analysis: &Analysis) -> Vec<Row> {
+    let mut classes: Vec<Row> = Vec::new();
+    for row in &analysis.rows {
+        let mut own = Metrics::default();
+        let _ = own.add_all(&row.own, row.count);
+        match classes.iter_mut().find(|c| c.class == row.class) {
+            Some(class) => {
+                let _ = class.all.add_all(&own, 1);
+                class.count += row.count;
+            }
+            None => classes.push(Row {
+                path: row.class.to_string(),
+                depth: 0,
+                all: own,
+                own,
+                experts: None,
+                ..row.clone()
+            }),
+        }
+    }
+    for class in &mut classes {
+        class.own = class.all;
+    }
+    classes.sort_by(|a, b| {
+        b.all
+            .flops
+            .cmp(&a.all.flops)
+            .then(b.all.params.cmp(&a.all.params))
+    });
+    classes
+}
