@@ -62,8 +62,10 @@ pub struct Row {
     pub path: String,
     /// Full path of its class.
     pub class: Arc<str>,
-    /// How many modules the row stands for.
+    /// How many modules the row's metrics are of each.
     pub count: u128,
+    /// How many modules the row stands for: `count`, except where metrics are sums already.
+    pub modules: u128,
     /// Distance from the root.
     pub depth: usize,
     /// Children included, of one module.
@@ -74,6 +76,8 @@ pub struct Row {
     pub status: Status,
     /// Whether a person has checked the entry.
     pub validated: bool,
+    /// Whether it only holds its children.
+    pub container: bool,
     /// Its experts.
     pub experts: Option<crate::model::ExpertUse>,
 }
@@ -86,11 +90,13 @@ impl Row {
             path: String::new(),
             class: class.into(),
             count: 1,
+            modules: 1,
             depth: 0,
             all: none,
             own: none,
             status: Status::Resolved,
             validated: false,
+            container: false,
             experts: None,
         }
     }
@@ -182,6 +188,7 @@ pub fn analyze(
     analysis.totals.kv_cache_bytes_per_token = cache_growth(model, workload)?;
     analysis.notes.extend(unresolved_notes(model, &tree));
     analysis.notes.extend(position_notes(model, workload)?);
+    analysis.notes.extend(dtype_note(model, workload));
     Ok(analysis)
 }
 
@@ -191,6 +198,7 @@ pub struct Sweep<'m, 'e> {
     options: Options,
     /// What a token adds to the cache depends on its width alone, as long as no length of an encoder plays a part.
     growth: std::cell::RefCell<HashMap<(u32, u64), u128>>,
+    notes: std::cell::RefCell<Vec<Note>>,
 }
 
 impl<'m, 'e> Sweep<'m, 'e> {
@@ -200,6 +208,7 @@ impl<'m, 'e> Sweep<'m, 'e> {
             model,
             options,
             growth: std::cell::RefCell::default(),
+            notes: std::cell::RefCell::default(),
         }
     }
 
@@ -222,7 +231,17 @@ impl<'m, 'e> Sweep<'m, 'e> {
                 growth
             }
         };
+        for note in unresolved_notes(self.model, &tree) {
+            if !self.notes.borrow().contains(&note) {
+                self.notes.borrow_mut().push(note);
+            }
+        }
         Ok((weight_bits(&tree, workload), totals))
+    }
+
+    /// Classes without an entry that the workloads met.
+    pub fn notes(self) -> Vec<Note> {
+        self.notes.into_inner()
     }
 }
 
@@ -739,11 +758,13 @@ impl RowWalk<'_> {
             path: at.path.clone(),
             class: node.class.clone(),
             count,
+            modules: count,
             depth: at.depth,
             all,
             own: own.times(calls).ok_or_else(overflow)?,
             status: node.status,
             validated: node.entry.is_some_and(|e| e.validated),
+            container: node.entry.is_some_and(|e| e.container),
             experts: node.experts,
         });
         for group in groups(&node.children, self.expand) {
@@ -875,6 +896,17 @@ fn unresolved_notes(model: &Model<'_>, tree: &Tree<'_>) -> Vec<Note> {
         }
     }
     notes
+}
+
+/// Says which width was assumed where a config file names none.
+fn dtype_note(model: &Model<'_>, workload: &Workload) -> Option<Note> {
+    let assumed = model.model_type.is_some() && !model.names_dtype() && workload.widths.dtype == 32;
+    let message = "the config names no dtype; 32 bits as torch builds it then (--dtype changes it)";
+    assumed.then(|| Note {
+        code: "dtype".into(),
+        path: String::new(),
+        message: message.into(),
+    })
 }
 
 fn position_notes(model: &Model<'_>, workload: &Workload) -> Result<Vec<Note>, ModelError> {

@@ -5,7 +5,9 @@
 //! children say, every example holds, and every model of the catalog that an entry is the root of has a cost.
 
 use crate::analysis::{self, ClassCost};
-use crate::db::{Children, Config, Db, DbError, Entry, Fault, Row, RowKind, class_of, key_of_path};
+use crate::db::{
+    Children, Config, Db, DbError, Entry, Fault, Row, RowKind, Task, class_of, key_of_path,
+};
 use crate::formula::{Expr, Kind, ModuleCall, did_you_mean, functions};
 use crate::model::{
     Asked, Model, PRIMITIVES, Quantity, RESERVED, Workload, expand_class, find_tensor,
@@ -62,7 +64,7 @@ pub fn check(db: &Db) -> Vec<Finding> {
         key_is_path(db, entry, &mut findings);
         names(entry, &mut findings);
         calls(db, entry, &mut findings);
-        flows(entry, &mut findings);
+        flows(db, entry, &mut findings);
         rows(db, entry, &mut findings);
         depends(db, entry, &mut findings);
         contains_itself(db, entry, &mut findings);
@@ -332,7 +334,7 @@ fn calls(db: &Db, entry: &Entry, findings: &mut Findings) {
 }
 
 /// `forward` names children, primitives and functions.
-fn flows(entry: &Entry, findings: &mut Findings) {
+fn flows(db: &Db, entry: &Entry, findings: &mut Findings) {
     let Children::Named(named) = &entry.children else {
         return;
     };
@@ -368,17 +370,29 @@ fn flows(entry: &Entry, findings: &mut Findings) {
         return;
     }
     for (name, formula) in named {
-        let idle = formula.text.contains("calls=");
+        let idle = formula.text.contains("calls=") || costs_nothing(db, entry, &formula.expr);
         if !run.contains(name) && !idle {
-            findings.add(
-                "forward",
-                &entry.key,
-                format!(
-                    "forward: the child `{name}` is never run; if that is meant, give it `calls=0`"
-                ),
+            let reason = format!(
+                "forward: the child `{name}` is never run; if that is meant, give it `calls=0`"
             );
+            findings.add("forward", &entry.key, reason);
         }
     }
+}
+
+/// Whether a child is of a class that owns nothing and does nothing, so that running it makes no difference.
+fn costs_nothing(db: &Db, entry: &Entry, child: &Expr) -> bool {
+    let mut calls = Vec::new();
+    collect(child, "", Use::Child, &mut calls);
+    calls.iter().all(|(_, call, _)| {
+        let class = db
+            .resolve(&call.class, &entry.file)
+            .and_then(|key| db.entry(&key));
+        class.is_ok_and(|class| {
+            let childless = matches!(&class.children, Children::Named(named) if named.is_empty());
+            childless && class.choose.is_none() && class.rows.is_empty() && class.weights.is_empty()
+        })
+    })
 }
 
 /// Rows name kinds that exist and tensors that can exist.
@@ -439,7 +453,12 @@ fn rows(db: &Db, entry: &Entry, findings: &mut Findings) {
         .iter()
         .any(|r| matches!(r.kind, RowKind::WeightMac | RowKind::ActMac));
     let own_rows = entry.source.get("like").is_none() && db.key_as_written(&entry.key).is_some();
-    if macs && own_rows && entry.examples.is_empty() && entry.overlay.is_none() {
+    if macs
+        && own_rows
+        && entry.task.is_none()
+        && entry.examples.is_empty()
+        && entry.overlay.is_none()
+    {
         findings.add(
             "no-example",
             &entry.key,
@@ -917,10 +936,16 @@ fn roots(db: &Db, entries: &[&Entry], findings: &mut Findings) {
         .iter()
         .filter(|e| e.task.is_some() && !met.contains(&e.key))
     {
-        let sizes = [("B", 1), ("S", 4), ("dec_S", 2)].map(|(n, v)| (Name::new(n), Value::Int(v)));
+        let length = if root.task == Some(Task::Audio) {
+            16_000
+        } else {
+            4
+        };
+        let sizes =
+            [("B", 1), ("S", length), ("dec_S", 2)].map(|(n, v)| (Name::new(n), Value::Int(v)));
         if let Err(e) = expand_class(db, &root.key, &sizes, &Workload::default()) {
-            // A config without defaults cannot be made up; anything else is the entry's fault.
-            if e.kind != Fault::Evaluation || !e.reason.contains("config.json lacks") {
+            // Defaults need not make a model (no number of experts, say); a name that nobody supplies is a fault.
+            if e.kind != Fault::Evaluation || e.reason.starts_with("unknown name") {
                 findings.add("root", &root.key, format!("on its defaults: {e}"));
             }
         }

@@ -7,6 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// Longest list.
+pub const MAX_ITEMS: usize = 100_000;
+
 /// An interned name: two names are equal exactly when they are the same string.
 ///
 /// Names are compared in every look-up of a formula, so equality is one pointer comparison. The interner keeps each
@@ -106,6 +109,9 @@ pub enum ValueError {
     /// `10 ** 40`: the exact result does not fit 128 bits.
     #[error("the result of `{0}` does not fit 128 bits")]
     Overflow(&'static str),
+    /// Two lists joined to one of more than 100,000 items.
+    #[error("a list of more than {0} items")]
+    TooLong(usize),
     /// `1 // 0`.
     #[error("division by zero")]
     DivisionByZero,
@@ -247,6 +253,9 @@ impl Value {
     /// `left + right`; lists are joined.
     pub fn add(left: &Value, right: &Value) -> Result<Value, ValueError> {
         if let (Value::List(a), Value::List(b)) = (left, right) {
+            if a.len() + b.len() > MAX_ITEMS {
+                return Err(ValueError::TooLong(MAX_ITEMS));
+            }
             return Ok(Value::List(a.iter().chain(b.iter()).cloned().collect()));
         }
         exact_or_float(
@@ -361,12 +370,53 @@ impl Value {
 
     /// Python's `==`: numbers by value (`True == 1`), everything else by kind and content.
     pub fn equal(left: &Value, right: &Value) -> bool {
-        match (left, right) {
-            (Value::Bool(_) | Value::Int(_), Value::Bool(_) | Value::Int(_)) => {
-                left.as_int() == right.as_int()
-            }
-            _ => left == right,
+        match (left.parts(), right.parts()) {
+            (Some(a), Some(b)) => a == b,
+            _ => match (left.to_f64(), right.to_f64()) {
+                (Some(a), Some(b)) => a == b,
+                _ => left == right,
+            },
         }
+    }
+
+    /// The value as it is written in a formula, so that it is read back as the same value.
+    pub fn literal(&self) -> String {
+        match self {
+            // The language has no escapes; a string holds one kind of quote at most.
+            Value::Str(s) if s.contains('\'') => format!("\"{s}\""),
+            Value::Str(s) => format!("'{s}'"),
+            Value::Ratio(r) => r
+                .decimal()
+                .unwrap_or_else(|| format!("{}/{}", r.num, r.den)),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Ratio {
+    /// The ratio as a finite decimal, if it is one.
+    fn decimal(&self) -> Option<String> {
+        let (mut den, mut num, mut places) = (self.den, self.num, 0usize);
+        while den != 1 {
+            let step = if den % 10 == 0 {
+                1
+            } else if den % 2 == 0 {
+                5
+            } else if den % 5 == 0 {
+                2
+            } else {
+                return None;
+            };
+            num = num.checked_mul(step)?;
+            den = den.checked_mul(step)? / 10;
+            places += 1;
+        }
+        let digits = format!("{:0>width$}", num.unsigned_abs(), width = places + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - places);
+        Some(format!(
+            "{}{whole}.{fraction}",
+            if num < 0 { "-" } else { "" }
+        ))
     }
 }
 
@@ -397,8 +447,10 @@ fn exact_or_float(
                 let result = float(a, b);
                 if result.is_finite() {
                     Ok(Value::Float(result))
-                } else {
+                } else if op == "/" && b == 0.0 {
                     Err(ValueError::DivisionByZero)
+                } else {
+                    Err(ValueError::Overflow(op))
                 }
             }
             _ => Err(Value::numbers(op, left, right)),

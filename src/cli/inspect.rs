@@ -7,7 +7,7 @@ use super::args::{
 use super::{
     Exit, Failure, Outcome, database, database_hash, input, model_failure, usage, write_out,
 };
-use crate::analysis::{self, Analysis, Options, Row, Totals};
+use crate::analysis::{self, Analysis, Note, Options, Row, Totals};
 use crate::db::Db;
 use crate::formula::did_you_mean;
 use crate::model::{Asked, Model, Phase, Status, Workload, explain_module};
@@ -20,6 +20,12 @@ pub(super) fn run(args: Box<InspectArgs>) -> Outcome {
     let ids: Vec<&String> = args.models.iter().chain(&args.model_ids).collect();
     let request = Request::new(&args)?;
     let db = database(&args.module_db)?;
+    if args.shown.explain.is_some() && (ids.len() > 1 || request.is_sweep()) {
+        return Err(usage("--explain takes one model and one workload"));
+    }
+    if args.shown.by.is_some() && (ids.len() > 1 || request.is_sweep()) {
+        return Err(usage("--by takes one model and one workload"));
+    }
     match ids.as_slice() {
         [] => Err(usage(
             "no model given; `bitcost inspect --help` shows examples, `bitcost catalog` lists models",
@@ -184,6 +190,12 @@ fn one(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
     let (meta, analysis) = analyze(request, db, id)?;
     if !request.shown.quiet {
         let text = match request.shown.format {
+            FormatArg::Json if request.shown.by.is_some() => to_json(&json::by_class(
+                &meta,
+                &request.conventions,
+                &analysis,
+                &column::by_class(&analysis),
+            ))?,
             FormatArg::Json => to_json(&json::inspect(
                 &meta,
                 &request.conventions,
@@ -261,7 +273,7 @@ fn chosen<'r>(request: &Request<'_>, rows: &'r [Row]) -> (Vec<&'r Row>, usize) {
             continue;
         }
         // A list of modules does nothing itself; its items stand in the rows below it.
-        let list = row.class.ends_with(".ModuleList")
+        let list = row.container
             && shown.by.is_none()
             && !shown.all
             && shown.filter.is_none()
@@ -395,14 +407,16 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
             exit = Exit::Failed;
         }
     }
-    Ok(exit)
+    let notes = meter.notes();
+    let notes: Vec<&Note> = notes.iter().collect();
+    Ok(unresolved(request, &notes).unwrap_or(exit))
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map_err(|e| input(e.to_string()))
 }
 
-/// The exit code: unresolved modules under `--strict` win over failed gates. Notes about them go to standard error too.
+/// The exit code: unresolved modules under `--strict` win over failed gates.
 fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
     let mut exit = Exit::Ok;
     for (meta, analysis) in models {
@@ -410,30 +424,31 @@ fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
             exit = Exit::Failed;
         }
     }
-    let unresolved = models
-        .iter()
-        .flat_map(|(_, a)| &a.notes)
-        .filter(|n| n.code == "unresolved");
+    let notes: Vec<&Note> = models.iter().flat_map(|(_, a)| &a.notes).collect();
+    unresolved(request, &notes).unwrap_or(exit)
+}
+
+/// Says which classes have no entry, where the report does not say it itself; the exit code under `--strict`.
+fn unresolved(request: &Request<'_>, notes: &[&Note]) -> Option<Exit> {
+    let shown = request.shown;
+    let in_report = shown.format == FormatArg::Table && !shown.quiet && !request.is_sweep();
     let mut any = false;
-    for note in unresolved {
+    for note in notes.iter().filter(|n| n.code == "unresolved") {
         any = true;
-        if request.shown.strict || request.shown.quiet || request.shown.format != FormatArg::Table {
+        if shown.strict || !in_report {
+            let path = if note.path.is_empty() {
+                "(model)"
+            } else {
+                &note.path
+            };
             eprintln!(
                 "unresolved: {}: {}",
-                units::visible(if note.path.is_empty() {
-                    "(model)"
-                } else {
-                    &note.path
-                }),
+                units::visible(path),
                 units::visible(&note.message)
             );
         }
     }
-    if any && request.shown.strict {
-        Exit::Unresolved
-    } else {
-        exit
-    }
+    (any && shown.strict).then_some(Exit::Unresolved)
 }
 
 /// Whether every gate holds; one line for each that does not.

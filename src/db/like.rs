@@ -1,7 +1,8 @@
 //! Starting one entry from another.
 //!
 //! A **family record** (key = module file, no class) with `like` and `rename` says that every class of the other file
-//! exists in this one too, under the renamed name, unless it is written. An **entry** with `like` starts from the other
+//! exists in this one too, under the renamed name, unless it is written; a `validation` on
+//! the record holds for those of them that it lists under `classes`. An **entry** with `like` starts from the other
 //! entry, the family's rename applied to the class names in `{}`, then merges: the keys in [`MERGED`] key by key, each
 //! value whole; every other key whole; `null` removes.
 
@@ -84,7 +85,9 @@ impl Db {
                 .strip_prefix(&**new)
                 .map(|rest| format!("{old}{rest}"))
         });
-        for name in counterpart.iter().map(String::as_str).chain([class]) {
+        // A class that the family renames is not here under its old name.
+        let own_name = (!renames.iter().any(|(old, _)| class.starts_with(&**old))).then_some(class);
+        for name in counterpart.iter().map(String::as_str).chain(own_name) {
             let key = format!("{other}__{name}");
             if let Some((key, _)) = self.written.get_key_value(key.as_str()) {
                 return Some((key.clone(), renames));
@@ -146,10 +149,25 @@ impl Db {
                 .source_of(file, class, 0)
                 .ok_or_else(|| self.unknown(key))?;
             let (base, overlay) = self.merged(&source, depth + 1)?;
-            let fields = base.0.iter().filter(|(k, _)| !OWN.contains(&&**k));
-            let fields = fields
+            let kept = |key: &str| !OWN.contains(&key) || key == "doc";
+            let fields = base.0.iter().filter(|(k, _)| kept(k));
+            let mut fields: Vec<_> = fields
                 .map(|(k, v)| (k.clone(), renamed(v, &renames)))
                 .collect();
+            // What the family record says of its validation holds for the classes that it derives.
+            if let Some(record) = self.written.get(file) {
+                let record = self.read(file, record)?;
+                let validation = record.as_object().and_then(|o| o.get("validation"));
+                let validation = validation.and_then(Value::as_object);
+                let listed = |v: &&Object| match v.get("classes") {
+                    Some(Value::List(classes)) => classes.iter().any(|c| c.as_str() == Some(class)),
+                    _ => true,
+                };
+                let validation = validation
+                    .filter(listed)
+                    .map(|v| Value::Object(Arc::new(v.clone())));
+                fields.extend(validation.map(|v| ("validation".into(), v)));
+            }
             return Ok((Arc::new(Object(fields)), overlay));
         };
         let own = match self.read(key, written)? {

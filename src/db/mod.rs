@@ -26,7 +26,7 @@ use crate::json;
 use crate::value::{Object, Value};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// The database that the binary carries.
 pub const EMBEDDED: &str = include_str!("../../module_db.json");
@@ -37,6 +37,8 @@ pub struct Db {
     written: HashMap<Arc<str>, Written>,
     /// Written keys in file order.
     order: Vec<Arc<str>>,
+    /// Keys whose value is null: classes that a family would derive and that do not exist.
+    removed: BTreeSet<Arc<str>>,
     /// Last part of a key -> the written keys that end in it.
     by_class: HashMap<Arc<str>, Vec<Arc<str>>>,
     /// Overlay files, in the order given.
@@ -45,6 +47,8 @@ pub struct Db {
     entries: elsa::sync::FrozenMap<Arc<str>, Box<Entry>>,
     /// Class name and the file it was named in -> the key it means.
     resolved: Mutex<HashMap<Named, Arc<str>>>,
+    elementwise: OnceLock<Vec<(Arc<str>, Elementwise)>>,
+    quantization: OnceLock<Quantization>,
 }
 
 /// A class name and the module file that names it.
@@ -91,10 +95,13 @@ impl Db {
         Db {
             written: HashMap::new(),
             order: Vec::new(),
+            removed: BTreeSet::new(),
             by_class: HashMap::new(),
             overlays: Vec::new(),
             entries: elsa::sync::FrozenMap::new(),
             resolved: Mutex::default(),
+            elementwise: OnceLock::new(),
+            quantization: OnceLock::new(),
         }
     }
 
@@ -104,6 +111,8 @@ impl Db {
         self.add(Cow::Owned(text.to_owned()), Some(name.clone()))?;
         self.entries = elsa::sync::FrozenMap::new();
         self.resolved = Mutex::default();
+        self.elementwise = OnceLock::new();
+        self.quantization = OnceLock::new();
         Ok(())
     }
 
@@ -136,6 +145,11 @@ impl Db {
                 key.clone()
             };
             keys.push(key.clone());
+            if value.trim() == "null" {
+                self.remove(canonical);
+                continue;
+            }
+            self.removed.remove(&canonical);
             let written = Written {
                 text: value,
                 key,
@@ -154,6 +168,15 @@ impl Db {
             self.overlays.push(Overlay { name, keys });
         }
         Ok(())
+    }
+
+    fn remove(&mut self, key: Arc<str>) {
+        self.written.remove(&key);
+        self.order.retain(|known| *known != key);
+        if let Some(known) = self.by_class.get_mut(class_of(&key)) {
+            known.retain(|known| *known != key);
+        }
+        self.removed.insert(key);
     }
 
     /// The overlay files, in the order given.
@@ -178,7 +201,7 @@ impl Db {
         for family in self.order.iter().filter(|key| self.is_family(key)) {
             for class in self.classes_of_file(family, 0) {
                 let key: Arc<str> = format!("{family}__{class}").into();
-                if seen.insert(key.clone()) {
+                if !self.removed.contains(&key) && seen.insert(key.clone()) {
                     keys.push(key);
                 }
             }
@@ -264,9 +287,9 @@ impl Db {
         if let Some((file, class)) = class
             .rsplit_once("__")
             .filter(|(file, _)| self.is_family(file))
-            && self.source_of(file, class, 0).is_some()
+            && let Some(key) = self.in_file(class, file)
         {
-            return Ok(format!("{file}__{class}").into());
+            return Ok(key);
         }
         if let Some(key) = self.in_file(class, file) {
             return Ok(key);
@@ -328,6 +351,9 @@ impl Db {
         if let Some((key, _)) = self.written.get_key_value(key.as_str()) {
             return Some(key.clone());
         }
+        if self.removed.contains(key.as_str()) {
+            return None;
+        }
         self.source_of(file, class, 0).map(|_| key.into())
     }
 
@@ -340,38 +366,59 @@ impl Db {
 
     /// The row of the `$elementwise` table.
     pub fn elementwise(&self, kind: &str) -> Result<Elementwise, DbError> {
-        let table = self.table("$elementwise")?;
-        let row = table.get(kind).and_then(Value::as_object).ok_or_else(|| {
-            let hint = did_you_mean(kind, table.0.iter().map(|(k, _)| &**k));
-            DbError::schema(
-                "$elementwise",
-                kind,
-                format!("no such kind of row{hint} (or weight_mac, act_mac, elementwise)"),
-            )
-        })?;
-        let number = |key: &str| {
-            let value = row
-                .get(key)
-                .and_then(Value::as_int)
-                .filter(|n| (0..=1_000_000).contains(n));
-            value.ok_or_else(|| {
-                DbError::schema(
-                    "$elementwise",
-                    kind,
-                    format!("`{key}` needs a number from 0 to 1000000"),
-                )
-            })
+        let table = match self.elementwise.get() {
+            Some(table) => table,
+            None => {
+                let table = self.read_elementwise()?;
+                self.elementwise.get_or_init(|| table)
+            }
         };
-        Ok(Elementwise {
-            flops: number("flops")?,
-            reads: number("reads")?,
-            writes: number("writes")?,
-        })
+        table
+            .iter()
+            .find(|(name, _)| **name == *kind)
+            .map(|(_, row)| *row)
+            .ok_or_else(|| {
+                let hint = did_you_mean(kind, table.iter().map(|(k, _)| &**k));
+                let reason =
+                    format!("no such kind of row{hint} (or weight_mac, act_mac, elementwise)");
+                DbError::schema("$elementwise", kind, reason)
+            })
+    }
+
+    fn read_elementwise(&self) -> Result<Vec<(Arc<str>, Elementwise)>, DbError> {
+        let table = self.table("$elementwise")?;
+        let row = |(kind, value): &(Arc<str>, Value)| {
+            let number = |key: &str| {
+                let value = value
+                    .as_object()
+                    .and_then(|row| row.get(key))
+                    .and_then(Value::as_int);
+                value
+                    .filter(|n| (0..=1_000_000).contains(n))
+                    .ok_or_else(|| {
+                        let reason = format!("`{key}` needs a number from 0 to 1000000");
+                        DbError::schema("$elementwise", kind.to_string(), reason)
+                    })
+            };
+            let row = Elementwise {
+                flops: number("flops")?,
+                reads: number("reads")?,
+                writes: number("writes")?,
+            };
+            Ok((kind.clone(), row))
+        };
+        table.0.iter().map(row).collect()
     }
 
     /// What the database says about quantized checkpoints.
-    pub fn quantization(&self) -> Result<Quantization, DbError> {
-        quantization::read(self)
+    pub fn quantization(&self) -> Result<&Quantization, DbError> {
+        match self.quantization.get() {
+            Some(rules) => Ok(rules),
+            None => {
+                let rules = quantization::read(self)?;
+                Ok(self.quantization.get_or_init(|| rules))
+            }
+        }
     }
 
     fn table(&self, key: &str) -> Result<Arc<Object>, DbError> {

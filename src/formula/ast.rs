@@ -25,7 +25,7 @@ impl Formula {
 
     /// The formula that is just `value`.
     pub fn constant(value: Value) -> Formula {
-        let text = value.to_string();
+        let text = value.literal();
         Formula {
             text: text.into(),
             expr: Expr::new(0, Kind::Value(value)),
@@ -260,8 +260,7 @@ impl Expr {
             Kind::Binary(Binary::Add | Binary::Sub, _) => 6,
             Kind::Binary(Binary::Mul | Binary::Div | Binary::FloorDiv | Binary::Rem, _) => 7,
             Kind::Negate(_) => 8,
-            Kind::Value(Value::Int(i)) if *i < 0 => 8,
-            Kind::Value(Value::Ratio(_)) => 7,
+            Kind::Value(v) if v.to_f64().is_some_and(|x| x < 0.0) => 8,
             Kind::Binary(Binary::Pow, _) => 9,
             _ => 10,
         }
@@ -287,7 +286,7 @@ impl Expr {
                 .join(", ")
         };
         match &self.kind {
-            Kind::Value(v) => v.to_string(),
+            Kind::Value(v) => v.literal(),
             Kind::Name(n) => name(*n).unwrap_or_else(|| n.to_string()),
             Kind::Negate(a) => format!("-{}", at(a, 8)),
             Kind::Not(a) => format!("not {}", at(a, 4)),
@@ -306,6 +305,10 @@ impl Expr {
                 at(&i.other, 1)
             ),
             Kind::Index(ab) => format!("{}[{}]", at(&ab.0, 10), ab.1.print(name)),
+            // A number takes the dot for its own.
+            Kind::Key(a, key) if matches!(&a.kind, Kind::Value(v) if v.to_f64().is_some()) => {
+                format!("({}).{key}", a.print(name))
+            }
             Kind::Key(a, key) => format!("{}.{key}", at(a, 10)),
             Kind::Call(function, args) => format!("{function}({})", list(args)),
             Kind::Module(m) => {

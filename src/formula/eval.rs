@@ -2,7 +2,7 @@
 
 use super::ast::{Binary, Compare, Expr, For, Kind, Module};
 use super::functions;
-use super::{MAX_ITEMS, MAX_LOOKUPS, MAX_STEPS};
+use super::{MAX_ITEMS, MAX_ITEMS_TOTAL, MAX_LOOKUPS, MAX_STEPS};
 use crate::value::{Name, Value, ValueError};
 use std::sync::Arc;
 
@@ -102,6 +102,7 @@ pub enum EvalErrorKind {
 #[derive(Debug)]
 pub struct Budget {
     steps: u64,
+    items: u64,
     depth: usize,
     lookups: usize,
 }
@@ -110,6 +111,7 @@ impl Default for Budget {
     fn default() -> Self {
         Budget {
             steps: MAX_STEPS,
+            items: MAX_ITEMS_TOTAL,
             depth: 0,
             lookups: 0,
         }
@@ -127,6 +129,18 @@ impl Budget {
             limit: MAX_STEPS,
         })?;
         Ok(())
+    }
+
+    /// Takes room for list items.
+    fn hold(&mut self, value: Value) -> Result<Value, EvalErrorKind> {
+        if let Value::List(items) = &value {
+            let limit = EvalErrorKind::Limit {
+                what: "the number of list items",
+                limit: MAX_ITEMS_TOTAL,
+            };
+            self.items = self.items.checked_sub(items.len() as u64).ok_or(limit)?;
+        }
+        Ok(value)
     }
 
     /// Runs `inner` one look-up deeper.
@@ -181,7 +195,8 @@ fn node(expr: &Expr, names: &mut dyn Names, budget: &mut Budget) -> Result<Value
         Kind::Binary(op, ab) => {
             let a = eval(&ab.0, names, budget)?;
             let b = eval(&ab.1, names, budget)?;
-            binary(*op, &a, &b).map_err(|e| fail(e.into()))
+            let result = binary(*op, &a, &b).map_err(|e| fail(e.into()))?;
+            budget.hold(result).map_err(fail)
         }
         Kind::Compare(op, ab) => {
             let a = eval(&ab.0, names, budget)?;
@@ -234,9 +249,12 @@ fn node(expr: &Expr, names: &mut dyn Names, budget: &mut Budget) -> Result<Value
             for item in items {
                 values.push(eval(item, names, budget)?);
             }
-            Ok(Value::List(values.into()))
+            budget.hold(Value::List(values.into())).map_err(fail)
         }
-        Kind::For(f) => comprehension(f, names, budget),
+        Kind::For(f) => {
+            let list = comprehension(f, names, budget)?;
+            budget.hold(list).map_err(fail)
+        }
     }
 }
 

@@ -263,8 +263,8 @@ fn expected_distinct(args: &[Value]) -> Result<Value, EvalErrorKind> {
     let (experts, chosen, tokens) = (number(0)?, number(1)?, number(2)?);
     if experts < 1.0 || chosen < 0.0 || chosen > experts || tokens < 0.0 {
         return Err(EvalErrorKind::Argument(format!(
-            "`expected_distinct` needs 0 <= k <= E, got E = {}, k = {}",
-            args[0], args[1]
+            "`expected_distinct` needs E >= 1, 0 <= k <= E and T >= 0, got E = {}, k = {}, T = {}",
+            args[0], args[1], args[2]
         )));
     }
     Ok(Value::Float(
@@ -298,7 +298,7 @@ fn make_divisible(args: &[Value]) -> Result<Value, EvalErrorKind> {
     if d < 1 {
         return Err(wrong("make_divisible", "a positive divisor", &divisor));
     }
-    let half = Value::Int(d / 2);
+    let half = Value::ratio(d, 2)?;
     let nearest = Value::floor_div(&Value::add(&args[0], &half)?, &divisor)?;
     let width = Value::mul(&nearest, &divisor)?
         .as_int()
@@ -359,7 +359,12 @@ fn split(args: &[Value]) -> Result<Value, EvalErrorKind> {
         (Value::Str(text), Value::Str(separator)) if !separator.is_empty() => Ok(Value::List(
             text.split(&**separator).map(Value::str).collect(),
         )),
-        _ => Err(wrong("split", "a text and a separator", &args[0])),
+        (Value::Str(_), separator) => Err(wrong(
+            "split",
+            "a separator that is a text and not empty",
+            separator,
+        )),
+        (text, _) => Err(wrong("split", "a text", text)),
     }
 }
 
@@ -376,14 +381,16 @@ fn pairs(args: &[Value], causal: bool) -> Result<Value, EvalErrorKind> {
     };
     if s < 0 || past < 0 || window.is_some_and(|w| w < 1) {
         return Err(EvalErrorKind::Argument(format!(
-            "`pairs` needs S and past of 0 or more and a window of 1 or more, got {s}, {past}, {window:?}"
+            "`pairs` needs S and past of 0 or more and a window of 1 or more, got S = {s}, past = {past}, window = {}",
+            args.get(2).unwrap_or(&Value::None)
         )));
     }
     let count = if causal {
         // Queries that still see less than the window form the triangle; the others see `window` each.
         let growing = window.map_or(s, |w| (w - past).clamp(0, s));
         let triangle = growing
-            .checked_mul(growing + 1)
+            .checked_add(1)
+            .and_then(|next| growing.checked_mul(next))
             .map(|t| t / 2)
             .and_then(|t| t.checked_add(growing.checked_mul(past)?));
         let flat = (s - growing).checked_mul(window.unwrap_or(0));

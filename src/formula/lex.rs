@@ -64,6 +64,10 @@ pub enum Expect {
     Shorter,
     /// more than 64 levels
     Shallower,
+    /// `1 + 1 + 1 + ...` of more than 160 terms
+    FewerTerms,
+    /// 41 digits
+    Smaller(String),
     /// `x * for`
     Operand(String),
     /// `2(x)`
@@ -109,6 +113,12 @@ impl fmt::Display for Expect {
                 f.write_str("an argument by position cannot follow one by name")
             }
             Expect::Shorter => write!(f, "a formula may have {MAX_LENGTH} bytes at most"),
+            Expect::FewerTerms => write!(
+                f,
+                "a formula's nesting and the length of its chains may add up to {} at most",
+                super::MAX_HEIGHT
+            ),
+            Expect::Smaller(s) => write!(f, "`{}` does not fit 128 bits", s.escape_debug()),
             Expect::Shallower => write!(
                 f,
                 "a formula may be nested {} levels deep at most",
@@ -205,7 +215,8 @@ fn number(rest: &str) -> Result<(TokenKind<'_>, usize), Expect> {
     let text = &rest[..length];
     match crate::json::exact_number(&text.replace('_', "")) {
         Some(value @ (Value::Int(_) | Value::Ratio(_))) => Ok((TokenKind::Number(value), length)),
-        _ => Err(Expect::Number(shortened(text))),
+        Some(_) => Err(Expect::Smaller(shortened(text))),
+        None => Err(Expect::Number(shortened(text))),
     }
 }
 

@@ -47,8 +47,9 @@ pub const MAX_LENGTH: usize = 16 * 1024;
 pub const MAX_DEPTH: usize = 64;
 /// Most levels of a syntax tree: nesting and the length of chains such as `1 + 1 + ..` together.
 pub const MAX_HEIGHT: usize = 160;
-/// Longest list a comprehension makes.
-pub const MAX_ITEMS: usize = 100_000;
+pub use crate::value::MAX_ITEMS;
+/// Most list items that one analysis makes.
+pub const MAX_ITEMS_TOTAL: u64 = 2_000_000;
 /// Deepest chain of names that are defined by names.
 pub const MAX_LOOKUPS: usize = 100;
 /// Most evaluation steps of one analysis.

@@ -106,7 +106,7 @@ impl<'a> Parser<'a> {
         if node.height() > MAX_HEIGHT {
             return Err(SyntaxError {
                 at,
-                expect: Expect::Shallower,
+                expect: Expect::FewerTerms,
             });
         }
         Ok(node)

@@ -751,7 +751,7 @@ impl<'e> Expansion<'e> {
     ) -> Result<Flow, DbError> {
         self.path.push(slot.name.as_str().into());
         let built = match &slot.spec.kind {
-            Kind::Module(call) => self.call(call, scope, slot.place, input),
+            Kind::Module(call) => self.call(call, &flowing(scope, input), slot.place, input),
             _ => self.module_list(slot.spec, scope, slot.place, input),
         };
         let (node, output) = built?;
@@ -803,7 +803,8 @@ impl<'e> Expansion<'e> {
             Kind::Value(Value::None) => Ok(()),
             Kind::Module(call) => {
                 self.path.push(list.children.len().to_string().into());
-                let (node, output) = self.call(call, scope, place, list.flow)?;
+                let (node, output) =
+                    self.call(call, &flowing(scope, list.flow), place, list.flow)?;
                 self.path.pop();
                 list.push(node);
                 list.flow = output;
@@ -1287,6 +1288,11 @@ impl Walk<'_, '_> {
     fn is_child(&self, name: Name) -> bool {
         matches!(&self.entry.children, Children::Named(named) if named.iter().any(|(n, _)| *n == name))
     }
+}
+
+/// The scope of a call's arguments: what flows into the child, then the module around it.
+fn flowing<'e>(scope: &Rc<Scope<'e>>, input: Flow) -> Rc<Scope<'e>> {
+    Scope::new(Some(scope.clone()), ScopeKind::Flowing(input))
 }
 
 /// The module below `node` that an operand such as `dt_proj.weight` belongs to, and what is left of the path.

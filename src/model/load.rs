@@ -241,12 +241,11 @@ impl<'e> Model<'e> {
             (None, Phase::Train) => seq_len,
             (None, _) => 1,
         };
-        let dtype = match asked.dtype_bits {
-            Some(bits) => bits,
-            None => self
-                .dtype_bits(&self.config)
-                .unwrap_or(if self.model_type.is_some() { 16 } else { 32 }),
-        };
+        // Without a word of it in the config, torch builds in 32 bits.
+        let dtype = asked
+            .dtype_bits
+            .or_else(|| self.dtype_bits(&self.config))
+            .unwrap_or(32);
         let widths = Widths {
             dtype,
             weight: asked.weight_bits,
@@ -265,6 +264,11 @@ impl<'e> Model<'e> {
             last_logits: asked.last_logits,
             widths,
         })
+    }
+
+    /// Whether the config says in which number format the model is stored.
+    pub fn names_dtype(&self) -> bool {
+        self.dtype_bits(&self.config).is_some()
     }
 
     fn dtype_bits(&self, config: &Object) -> Option<u32> {
@@ -330,13 +334,41 @@ impl<'e> Model<'e> {
     }
 }
 
-/// The root class of a `model_type`, where the config does not name one: the first entry with a task in its file.
+/// The root class of a `model_type`, where the config does not name one: of the classes in its file that can be a root,
+/// one with a language-model head if there is one.
 fn root_of_type(db: &Db, model_type: &str) -> Option<Arc<str>> {
-    let folder = format!("__models__{}__", model_type.replace('-', "_"));
-    let keys = db.keys();
-    keys.iter()
-        .find(|key| key.contains(&folder) && db.entry(key).is_ok_and(|entry| entry.task.is_some()))
-        .cloned()
+    const HEADS: [&str; 5] = [
+        "ForCausalLM",
+        "LMHeadModel",
+        "ForConditionalGeneration",
+        "ForMaskedLM",
+        "Model",
+    ];
+    let in_folder = |model_type: &str| -> Vec<Arc<str>> {
+        let folder = format!("__models__{}__", model_type.replace('-', "_"));
+        let is_root = |key: &Arc<str>| db.entry(key).is_ok_and(|entry| entry.task.is_some());
+        db.keys()
+            .into_iter()
+            .filter(|key| key.contains(&folder))
+            .filter(is_root)
+            .collect()
+    };
+    let mut roots = in_folder(model_type);
+    if roots.is_empty() {
+        // Towers of larger models: `x_text` stands in the file of `x`.
+        roots = in_folder(
+            model_type
+                .strip_suffix("_text")
+                .or(model_type.strip_suffix("_vision"))?,
+        );
+    }
+    let rank = |key: &Arc<str>| {
+        HEADS
+            .iter()
+            .position(|head| key.ends_with(head))
+            .unwrap_or(HEADS.len())
+    };
+    roots.into_iter().min_by_key(rank)
 }
 
 /// The stub of an overlay entry for a class that has none.

@@ -122,7 +122,7 @@ fn with_arguments<'e>(
             "no entry for the class `{class}`"
         )));
     }
-    let total = sum(&node, quantity, 1).ok_or(EvalErrorKind::Kind(
+    let total = sum(&node, quantity, dtype_bits(outer), 1).ok_or(EvalErrorKind::Kind(
         "the count does not fit 128 bits".into(),
     ))?;
     i128::try_from(total)
@@ -137,6 +137,20 @@ pub(super) fn own_arguments(entry: &Entry, values: &[(Name, Value)]) -> Vec<(Nam
         .filter(|(name, _)| entry.parameters.iter().any(|p| p.name == *name))
         .cloned()
         .collect()
+}
+
+/// The width that the workload gives the dtype.
+fn dtype_bits(scope: &Rc<Scope<'_>>) -> u128 {
+    let given = match &workload_of(scope).kind {
+        ScopeKind::Given(names) => names
+            .iter()
+            .find(|(n, _)| n.as_str() == "dtype_bits")
+            .and_then(|(_, v)| v.as_int()),
+        _ => None,
+    };
+    given
+        .and_then(|bits| u128::try_from(bits).ok())
+        .unwrap_or(16)
 }
 
 /// The outermost scope: a called module sees its arguments and the workload, not the names of the caller.
@@ -171,24 +185,27 @@ fn template(entry: &Entry, quantity: Quantity) -> Option<(&Formula, &'static str
     }
 }
 
-/// A quantity of a whole tree, at the dtype's width (16 bits) for traffic.
-fn sum(node: &Node<'_>, quantity: Quantity, calls: u128) -> Option<u128> {
+/// A quantity of a whole tree; traffic in bytes, everything as wide as the dtype.
+fn sum(node: &Node<'_>, quantity: Quantity, bits: u128, calls: u128) -> Option<u128> {
     let calls = calls.checked_mul(node.calls)?;
+    let moved = &node.moved;
+    let weights = node
+        .weight_reads
+        .iter()
+        .try_fold(0u128, |sum, (n, _)| sum.checked_add(*n))?;
+    let elements = |parts: &[u128]| -> Option<u128> {
+        let sum = parts.iter().try_fold(0u128, |sum, n| sum.checked_add(*n))?;
+        Some(sum.checked_mul(bits)?.div_ceil(8))
+    };
     let own = match quantity {
         Quantity::Flops => node.own_flops()?,
-        Quantity::Reads => (node.moved.reads.checked_add(node.moved.kv_reads)?)
-            .checked_add(node.weight_reads.iter().map(|(n, _)| n).sum())?
-            .checked_mul(2)?,
-        Quantity::Writes => node
-            .moved
-            .writes
-            .checked_add(node.moved.kv_writes)?
-            .checked_mul(2)?,
-        Quantity::Intermediates => node.moved.intermediates.checked_mul(2)?,
+        Quantity::Reads => elements(&[moved.reads, moved.kv_reads, weights])?,
+        Quantity::Writes => elements(&[moved.writes, moved.kv_writes])?,
+        Quantity::Intermediates => elements(&[moved.intermediates])?,
     };
     let mut total = own.checked_mul(calls)?;
     for (_, child) in &node.children {
-        total = total.checked_add(sum(child, quantity, calls)?)?;
+        total = total.checked_add(sum(child, quantity, bits, calls)?)?;
     }
     Some(total)
 }

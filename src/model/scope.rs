@@ -1,7 +1,7 @@
 //! Where a name in a formula comes from.
 //!
-//! Scopes form a chain: the workload at the root, then one scope per module on the way down, and one per list item
-//! between a list and what it repeats. Inside a module's scope a name is, in this order: an argument of the call (in the
+//! Scopes form a chain: the workload at the root, then one scope per module on the way down, one per list item between a
+//! list and what it repeats, and one with the sizes that flow into a child, for the arguments of its call. Inside a module's scope a name is, in this order: an argument of the call (in the
 //! caller's scope), a `let`, the parameter's own default, what flows in (`H W C S`) and what follows from it
 //! (`N T logit_rows`), a name of its `config`; then the enclosing scope is asked. Everything is evaluated when it is
 //! first asked for and kept; a name that needs itself is an error.
@@ -37,6 +37,8 @@ pub struct Scope<'e> {
 pub(super) enum ScopeKind<'e> {
     /// Names of the workload, or arguments given by hand.
     Given(Vec<(Name, Value)>),
+    /// What flows into a child, for the arguments of its call.
+    Flowing(Flow),
     /// An item of the list at `level`.
     Item {
         level: usize,
@@ -112,6 +114,7 @@ enum Source<'s, 'e> {
 static BATCH: LazyLock<Name> = LazyLock::new(|| Name::new("B"));
 static LENGTH: LazyLock<Name> = LazyLock::new(|| Name::new("S"));
 static ELEMENTS: LazyLock<Name> = LazyLock::new(|| Name::new("elements"));
+static ROWS: LazyLock<Name> = LazyLock::new(|| Name::new("N"));
 static PAST: LazyLock<Name> = LazyLock::new(|| Name::new("past"));
 static LAST_LOGITS: LazyLock<Name> = LazyLock::new(|| Name::new("last_logits"));
 
@@ -287,6 +290,15 @@ impl<'e> Evaluator<'e> {
                         return self.derived(at, *derived, budget);
                     }
                 }
+                ScopeKind::Flowing(flow) => {
+                    if let Some(size) = flow.get(name.as_str()) {
+                        return Ok(Value::Int(size));
+                    }
+                    let derived = DERIVED.iter().find(|(n, _)| *n == name.as_str());
+                    if let Some((_, derived)) = derived.filter(|_| flow.s.is_some()) {
+                        return self.derived(at, *derived, budget);
+                    }
+                }
                 ScopeKind::Item { level, vars } => {
                     if let Some((_, value)) = vars.iter().find(|(n, _)| *n == name) {
                         self.deps |= bit(*level);
@@ -415,9 +427,15 @@ impl<'e> Evaluator<'e> {
                     "how many elements flow in is not known here; give them as the argument `elements`".into(),
                 ));
             };
-            let mut elements = Value::mul(&self.lookup(at, *BATCH, budget)?, &Value::Int(c))?;
-            for size in [s, h, w].into_iter().flatten() {
-                elements = Value::mul(&elements, &Value::Int(size))?;
+            // An image has B * S * H * W positions, with S = 1; a sequence has N.
+            let mut elements = Value::Int(c);
+            if h.is_none() && w.is_none() {
+                elements = Value::mul(&elements, &self.lookup(at, *ROWS, budget)?)?;
+            } else {
+                elements = Value::mul(&elements, &self.lookup(at, *BATCH, budget)?)?;
+                for size in [s, h, w].into_iter().flatten() {
+                    elements = Value::mul(&elements, &Value::Int(size))?;
+                }
             }
             return Ok(elements);
         }
@@ -531,6 +549,7 @@ pub(super) fn known_names(scope: &Scope<'_>) -> Vec<Name> {
             ScopeKind::Given(values) | ScopeKind::Item { vars: values, .. } => {
                 known.extend(values.iter().map(|(n, _)| *n))
             }
+            ScopeKind::Flowing(_) => {}
             ScopeKind::Module(module) => {
                 known.extend(module.args.iter().map(|(n, _)| *n));
                 known.extend(module.entry.lets.iter().map(|(n, _)| *n));

@@ -246,10 +246,11 @@ pub fn by_class(analysis: &Analysis) -> Vec<Row> {
         match classes.iter_mut().find(|c| c.class == row.class) {
             Some(class) => {
                 let _ = class.all.add_all(&own, 1);
-                class.count += row.count;
+                class.modules += row.count;
             }
             None => classes.push(Row {
                 path: row.class.to_string(),
+                count: 1,
                 depth: 0,
                 all: own,
                 own,

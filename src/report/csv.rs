@@ -17,7 +17,7 @@ pub fn rows(rows: &[&Row], columns: &[&Column], totals: &Metrics) -> String {
     );
     for row in rows {
         out += &line(
-            [row.path.clone(), row.count.to_string()]
+            [row.path.clone(), row.modules.to_string()]
                 .into_iter()
                 .chain(columns.iter().map(|c| c.raw(row, totals))),
         );

@@ -1,12 +1,12 @@
 //! What `bitcost db` prints: lists of entries, one entry, the cost of one class, dependencies, findings.
 
-use crate::analysis::{ClassCost, Metrics};
+use crate::analysis::{ClassCost, Read, Written};
 use crate::check::{Dependency, Finding};
 use crate::db::{Db, Entry};
 use crate::units;
 use crate::value::{Name, Object, Value};
 use serde::Serialize;
-use serde_json::{Map, Number, json};
+use serde_json::{Map, json};
 
 /// One line of `db list`.
 #[derive(Serialize)]
@@ -143,11 +143,13 @@ pub fn cost_text(cost: &ClassCost, arguments: &[(Name, Value)]) -> String {
     out
 }
 
-fn number(n: u128) -> serde_json::Value {
-    u64::try_from(n).map_or_else(
-        |_| Number::from_u128(n).map_or(serde_json::Value::Null, serde_json::Value::Number),
-        Into::into,
-    )
+/// Bytes moved: split where rows say what is read and written.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Moved {
+    Reads(Read),
+    Writes(Written),
+    Whole(Option<u128>),
 }
 
 /// The cost of one class as `bitcost.db-eval/1`.
@@ -161,21 +163,17 @@ pub fn cost_json(cost: &ClassCost, arguments: &[(Name, Value)]) -> impl Serializ
         macs: Option<u128>,
         flops: Option<u128>,
         bops: Option<u128>,
-        read_bytes: serde_json::Value,
-        write_bytes: serde_json::Value,
+        read_bytes: Moved,
+        write_bytes: Moved,
         intermediate_bytes: Option<u128>,
     }
-    let split = |m: &Metrics| {
-        (
-            json!({"weights": number(m.read.weights), "activations": number(m.read.activations), "kv_cache": number(m.read.kv_cache)}),
-            json!({"activations": number(m.write.activations), "kv_cache": number(m.write.kv_cache)}),
-        )
+    let (read_bytes, write_bytes) = match &cost.metrics {
+        Some(m) => (Moved::Reads(m.read), Moved::Writes(m.write)),
+        None => (
+            Moved::Whole(cost.read_bytes),
+            Moved::Whole(cost.write_bytes),
+        ),
     };
-    let whole = |n: Option<u128>| n.map_or(serde_json::Value::Null, number);
-    let (read_bytes, write_bytes) = cost
-        .metrics
-        .as_ref()
-        .map_or_else(|| (whole(cost.read_bytes), whole(cost.write_bytes)), split);
     let arguments = arguments
         .iter()
         .map(|(n, v)| (n.as_str().into(), v.clone()))

@@ -269,3 +269,59 @@ pub fn sweep<'a>(
             .collect(),
     }
 }
+
+/// One object of `bitcost.by-class/1`.
+#[derive(Serialize)]
+pub struct ByClassJson<'a> {
+    schema: &'static str,
+    tool: Tool,
+    db: Database<'a>,
+    model: ModelJson<'a>,
+    workload: WorkloadJson,
+    conventions: &'a Conventions,
+    totals: TotalsJson,
+    classes: Vec<ClassJson<'a>>,
+    notes: Vec<NoteJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct ClassJson<'a> {
+    class: &'a str,
+    modules: u128,
+    #[serde(flatten)]
+    metrics: MetricsJson,
+}
+
+/// The JSON of sums per class; metrics are without children, so that they add up to the totals.
+pub fn by_class<'a>(
+    meta: &'a Meta,
+    conventions: &'a Conventions,
+    analysis: &'a Analysis,
+    classes: &'a [Row],
+) -> ByClassJson<'a> {
+    let InspectJson {
+        tool,
+        db,
+        model,
+        workload,
+        totals,
+        notes,
+        ..
+    } = inspect(meta, conventions, analysis, &[]);
+    let class = |row: &'a Row| ClassJson {
+        class: &row.class,
+        modules: row.modules,
+        metrics: (&row.all).into(),
+    };
+    ByClassJson {
+        schema: "bitcost.by-class/1",
+        tool,
+        db,
+        model,
+        workload,
+        conventions,
+        totals,
+        classes: classes.iter().map(class).collect(),
+        notes,
+    }
+}

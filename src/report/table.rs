@@ -166,15 +166,22 @@ fn label<'r>(row: &'r Row, shown: &mut Vec<&'r str>, markdown: bool) -> String {
 }
 
 fn plain_label(row: &Row) -> String {
-    let times = if row.count > 1 {
-        format!(" x{}", row.count)
+    // A sum over a class is named by the class.
+    let summed = row.count != row.modules || *row.path == *row.class;
+    let name = if summed {
+        row.class.rsplit('.').next().unwrap_or_default()
+    } else {
+        &row.path
+    };
+    let times = if row.modules > 1 {
+        format!(" x{}", row.modules)
     } else {
         String::new()
     };
-    if row.path.is_empty() {
+    if name.is_empty() {
         "(model)".into()
     } else {
-        format!("{}{times}", units::visible(&row.path))
+        format!("{}{times}", units::visible(name))
     }
 }
 
@@ -264,6 +271,12 @@ pub fn footer(
         ),
         format!("BOPs     {sure}{}", units::grouped(t.all.bops)),
     ];
+    if let Some(experts) = analysis.rows.iter().find_map(|row| row.experts) {
+        lines.push(format!(
+            "experts  {} of {} per token; {:.1} distinct ones expected in this run, routing at random",
+            experts.per_token, experts.total, experts.expected_distinct
+        ));
+    }
     if meta.generates {
         lines.push(format!(
             "KV cache {} bytes held, {} bytes per token",
@@ -302,7 +315,7 @@ pub fn footer(
         "1 MAC = 2 FLOPs, nothing else"
     };
     lines.push(format!(
-        "conventions: {counted}; attention {}, logits for {} positions; BOPs {}",
+        "conventions: rows are for all modules they stand for; {counted}; attention {}, logits for {} positions; BOPs {}",
         conventions.attention,
         conventions.logits,
         match conventions.bops {
@@ -312,7 +325,9 @@ pub fn footer(
     ));
     if hidden > 0 {
         lines.push(format!(
-            "{hidden} modules that cost nothing are not shown (--all shows them)"
+            "{hidden} {} that cost nothing {} not shown (--all shows them)",
+            if hidden == 1 { "row" } else { "rows" },
+            if hidden == 1 { "is" } else { "are" }
         ));
     }
     for note in &analysis.notes {
