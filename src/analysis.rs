@@ -189,6 +189,7 @@ pub fn analyze(
     analysis.notes.extend(unresolved_notes(model, &tree));
     analysis.notes.extend(position_notes(model, workload)?);
     analysis.notes.extend(dtype_note(model, workload));
+    analysis.notes.extend(width_notes(model, workload));
     Ok(analysis)
 }
 
@@ -389,7 +390,7 @@ pub fn measure(
 }
 
 fn overflow() -> ModelError {
-    ModelError::Workload("a total does not fit 128 bits; the sizes cannot be meant".into())
+    ModelError::Overflow
 }
 
 /// Bytes that `elements` of `bits` each take.
@@ -874,7 +875,8 @@ fn cache_growth(model: &Model<'_>, workload: &Workload) -> Result<u128, ModelErr
     Ok(held(2)?.saturating_sub(held(1)?))
 }
 
-fn unresolved_notes(model: &Model<'_>, tree: &Tree<'_>) -> Vec<Note> {
+/// A note for each class without an entry: what is missing, and the stub of an entry.
+pub fn unresolved_notes(model: &Model<'_>, tree: &Tree<'_>) -> Vec<Note> {
     let mut notes: Vec<Note> = Vec::new();
     for (class, path, error) in &tree.unresolved {
         let hint = if error.reason.contains("did you mean") {
@@ -898,9 +900,44 @@ fn unresolved_notes(model: &Model<'_>, tree: &Tree<'_>) -> Vec<Note> {
     notes
 }
 
+/// What the config says of widths and the program does not know.
+fn width_notes(model: &Model<'_>, workload: &Workload) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut add = |code: &str, message: String| {
+        notes.push(Note {
+            code: code.into(),
+            path: String::new(),
+            message,
+        });
+    };
+    if let Some(written) = model.unknown_dtype() {
+        let written = written.describe();
+        add(
+            "dtype",
+            format!(
+                "the config's dtype is {written}, which is not known; {} bits assumed",
+                workload.widths.dtype
+            ),
+        );
+    }
+    if let Some(written) = model.unknown_quantization() {
+        let written = written.describe();
+        add(
+            "quantization",
+            format!(
+                "the config's quantization method is {written}, which the database does not know; weights are taken to be as wide as the dtype (--weight-bits changes it)"
+            ),
+        );
+    }
+    notes
+}
+
 /// Says which width was assumed where a config file names none.
 fn dtype_note(model: &Model<'_>, workload: &Workload) -> Option<Note> {
-    let assumed = model.model_type.is_some() && !model.names_dtype() && workload.widths.dtype == 32;
+    let assumed = model.model_type.is_some()
+        && !model.names_dtype()
+        && model.unknown_dtype().is_none()
+        && workload.widths.dtype == 32;
     let message = "the config names no dtype; 32 bits as torch builds it then (--dtype changes it)";
     assumed.then(|| Note {
         code: "dtype".into(),

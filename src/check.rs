@@ -8,10 +8,10 @@ use crate::analysis::{self, ClassCost};
 use crate::db::{
     Children, Config, Db, DbError, Entry, Fault, Row, RowKind, Task, class_of, key_of_path,
 };
-use crate::formula::{Expr, Kind, ModuleCall, did_you_mean, functions};
+use crate::formula::{Expr, Formula, Kind, ModuleCall, did_you_mean, functions};
 use crate::model::{
-    Asked, Model, PRIMITIVES, Quantity, RESERVED, Workload, expand_class, find_tensor,
-    template_value,
+    Asked, Model, PRIMITIVES, Quantity, RESERVED, WORKLOAD_NAMES, Workload, expand_class,
+    find_tensor, template_value,
 };
 use crate::source::Catalog;
 use crate::value::{Name, Value};
@@ -68,8 +68,11 @@ pub fn check(db: &Db) -> Vec<Finding> {
         rows(db, entry, &mut findings);
         depends(db, entry, &mut findings);
         contains_itself(db, entry, &mut findings);
+        defined_by_itself(db, entry, &mut findings);
         examples(db, entry, &mut findings);
     }
+    tables(db, &mut findings);
+    unknown_names(db, &entries, &mut findings);
     aliases(db, &entries, &mut findings);
     broken_callers(db, &entries, &mut findings);
     hidden_config(db, &entries, &mut findings);
@@ -565,6 +568,185 @@ fn circle(
         }
     }
     None
+}
+
+/// A `let` or a default that needs itself.
+fn defined_by_itself(db: &Db, entry: &Entry, findings: &mut Findings) {
+    if let Err(e) = db.config_rules(entry) {
+        findings.add("cycle", &entry.key, e.to_string());
+    }
+    let lets = entry.lets.iter().map(|(name, formula)| (*name, formula));
+    let defaults = entry
+        .parameters
+        .iter()
+        .filter_map(|p| Some((p.name, p.default.as_ref()?)));
+    let defined: Vec<(Name, &Formula)> = lets.chain(defaults).collect();
+    let needs = |name: Name| {
+        let mut names = Vec::new();
+        if let Some((_, formula)) = defined.iter().find(|(n, _)| *n == name) {
+            formula.expr.walk(&mut |e| {
+                if let Kind::Name(used) = e.kind {
+                    names.push(used);
+                }
+            });
+        }
+        names
+    };
+    for (name, _) in &defined {
+        // `n = n` as a default means the name of the module around.
+        let (mut open, mut seen) = (needs(*name), HashSet::new());
+        while let Some(next) = open.pop() {
+            if next == *name {
+                let reason = format!("`{name}` is defined by itself");
+                findings.add("cycle", &entry.key, reason);
+                break;
+            }
+            if seen.insert(next) {
+                open.extend(needs(next));
+            }
+        }
+    }
+}
+
+/// Tables that are not known, or not as they have to be.
+fn tables(db: &Db, findings: &mut Findings) {
+    for table in db.tables() {
+        let broken = match table {
+            "$doc" => continue,
+            "$elementwise" => db
+                .elementwise("add")
+                .err()
+                .filter(|e| !e.reason.starts_with("no such kind")),
+            "$quantization" => db.quantization().err(),
+            _ => Some(DbError::schema(
+                table,
+                "",
+                "there is no such table; there are $elementwise, $quantization and $doc",
+            )),
+        };
+        if let Some(e) = broken {
+            findings.add("invalid", &table.into(), e.to_string());
+        }
+    }
+}
+
+/// Names that nothing in the whole database defines: no parameter, `let`, config name, argument or loop variable.
+fn unknown_names(db: &Db, entries: &[&Entry], findings: &mut Findings) {
+    let mut known: HashSet<Name> = WORKLOAD_NAMES
+        .iter()
+        .chain(&RESERVED)
+        .map(|n| Name::new(n))
+        .collect();
+    for key in db.keys() {
+        let Ok(entry) = db.entry(&key) else { continue };
+        known.extend(entry.parameters.iter().map(|p| p.name));
+        known.extend(entry.lets.iter().map(|(n, _)| *n));
+        known.extend(
+            db.config_rules(entry)
+                .unwrap_or_default()
+                .iter()
+                .map(|(n, _)| *n),
+        );
+        for (_, formula) in formulas(entry) {
+            formula.expr.walk(&mut |e| match &e.kind {
+                Kind::Module(call) => known.extend(call.named.iter().map(|(n, _)| *n)),
+                Kind::For(f) => known.extend(f.vars.iter().copied()),
+                _ => {}
+            });
+        }
+    }
+    for entry in entries {
+        // An example may give what nothing else does.
+        let given: HashSet<Name> = entry
+            .examples
+            .iter()
+            .flat_map(|e| e.arguments.iter().map(|(n, _)| *n))
+            .collect();
+        for (field, formula) in formulas(entry) {
+            formula.expr.walk(&mut |e| {
+                if let Kind::Name(name) = e.kind
+                    && !known.contains(&name)
+                    && !given.contains(&name)
+                {
+                    let hint = did_you_mean(name.as_str(), known.iter().map(|n| n.as_str()));
+                    findings.add(
+                        "unknown-name",
+                        &entry.key,
+                        format!("{field}: nothing defines `{name}`{hint}"),
+                    );
+                }
+            });
+        }
+    }
+}
+
+/// Every formula of an entry except `forward`, with the field it stands in.
+fn formulas(entry: &Entry) -> Vec<(String, &Formula)> {
+    let mut out: Vec<&Formula> = Vec::new();
+    out.extend(entry.parameters.iter().filter_map(|p| p.default.as_ref()));
+    out.extend(entry.lets.iter().map(|(_, f)| f));
+    out.extend(
+        entry
+            .weights
+            .iter()
+            .chain(&entry.buffers)
+            .chain(&entry.cache)
+            .map(|(_, f)| f),
+    );
+    out.extend(entry.rows.iter().map(|row| &row.formula));
+    match &entry.children {
+        Children::Named(named) => out.extend(named.iter().map(|(_, f)| f)),
+        Children::Numbered(formula) => out.push(formula),
+    }
+    if let Some(t) = &entry.traffic {
+        let parts = [
+            &t.reads,
+            &t.writes,
+            &t.kv_reads,
+            &t.kv_writes,
+            &t.weight_reads,
+            &t.intermediates,
+        ];
+        out.extend(parts.into_iter().flatten());
+    }
+    if let Some(Config::Rules(rules)) = &entry.config {
+        out.extend(
+            rules
+                .iter()
+                .flat_map(|(_, rule)| rule.missing.iter().chain(&rule.null)),
+        );
+    }
+    out.extend(entry.flop_analysis.iter().map(|a| &a.formula));
+    out.extend(
+        entry
+            .memory_analysis
+            .iter()
+            .flat_map(|m| m.reads.iter().chain(&m.writes).chain(&m.intermediates)),
+    );
+    out.extend(entry.positions.iter());
+    out.into_iter().map(|f| (f.field.to_string(), f)).collect()
+}
+
+/// Whether anything that `entry` is built from reads the name: what `bitcost db eval` may be given.
+pub fn reads_name(db: &Db, entry: &Entry, name: Name) -> bool {
+    let mut keys = HashSet::new();
+    reach(db, entry, &mut keys);
+    let below = keys.iter().filter_map(|key| db.entry(key).ok());
+    std::iter::once(entry).chain(below).any(|e| {
+        let mut found = e.parameters.iter().any(|p| p.name == name);
+        let statements = e.forward.iter().flatten().map(|s| &s.flow);
+        for formula in formulas(e).into_iter().map(|(_, f)| f).chain(statements) {
+            formula
+                .expr
+                .walk(&mut |node| found |= matches!(node.kind, Kind::Name(n) if n == name));
+        }
+        found
+            || db
+                .config_rules(e)
+                .unwrap_or_default()
+                .iter()
+                .any(|(n, rule)| *n == name || rule.keys.iter().any(|k| **k == *name.as_str()))
+    })
 }
 
 /// Examples hold, and the second derivation agrees with the first on them and on multiples of their sizes.

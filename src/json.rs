@@ -370,8 +370,8 @@ pub fn exact_number(text: &str) -> Option<Value> {
         .strip_prefix('-')
         .map_or((false, text), |rest| (true, rest));
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((m, e)) => (m, e.strip_prefix('+').unwrap_or(e).parse::<i32>().ok()?),
-        None => (unsigned, 0),
+        Some((m, e)) => (m, Some(e)),
+        None => (unsigned, None),
     };
     let (whole, fraction) = mantissa
         .split_once('.')
@@ -383,14 +383,22 @@ pub fn exact_number(text: &str) -> Option<Value> {
     {
         return None;
     }
+    if exponent.is_some_and(|e| !digits(e.strip_prefix(['+', '-']).unwrap_or(e))) {
+        return None;
+    }
     let fraction = fraction.unwrap_or("").trim_end_matches('0');
-    let scale = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+    // An exponent beyond i32 is that of a number too large or too small to hold.
+    let exponent = exponent.map_or(Some(0), |e| {
+        e.strip_prefix('+').unwrap_or(e).parse::<i32>().ok()
+    });
+    let scale = exponent.and_then(|e| e.checked_sub(i32::try_from(fraction.len()).ok()?));
     let exact = || {
         let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
         let digits = if negative { -digits } else { digits };
         if digits == 0 {
             return Some(Value::Int(0));
         }
+        let scale = scale?;
         let power = 10i128.checked_pow(scale.unsigned_abs())?;
         if scale >= 0 {
             digits.checked_mul(power).map(Value::Int)

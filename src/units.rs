@@ -119,13 +119,21 @@ pub fn parse(text: &str) -> Result<u128, String> {
         .ok_or_else(wrong)
 }
 
-/// Names from files with control characters made visible, so that they cannot steer a terminal.
+/// Names from files with the characters made visible that could steer a terminal or turn the reading direction.
 pub fn visible(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        text.escape_debug().to_string()
-    } else {
-        text.to_string()
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
     }
+    out
 }
 
 /// [`visible`] for text whose line breaks are ours.

@@ -175,19 +175,18 @@ impl Value {
     pub fn describe(&self) -> String {
         match self {
             Value::None => "None".into(),
-            Value::Str(_) => format!("the string {self}"),
+            Value::Str(s) => format!("the string {}", Value::str(&shortened(s))),
             Value::List(l) if l.len() > 8 => format!("a list of {}", l.len()),
-            Value::List(_) => format!("the list {self}"),
+            Value::List(_) => format!("the list {}", shortened(&self.to_string())),
             Value::Object(_) => "an object".into(),
-            _ => self.to_string(),
+            _ => shortened(&self.to_string()),
         }
     }
 
-    /// The integer, if it is one (`True` is 1 as in Python).
+    /// The integer, if it is one. `True` is none: a size or a count is never a truth value.
     pub fn as_int(&self) -> Option<i128> {
         match self {
             Value::Int(i) => Some(*i),
-            Value::Bool(b) => Some(i128::from(*b)),
             _ => None,
         }
     }
@@ -208,11 +207,13 @@ impl Value {
         }
     }
 
-    /// Numerator and denominator of an exact number.
+    /// Numerator and denominator of an exact number; in arithmetic `True` is 1 as in Python.
     fn parts(&self) -> Option<(i128, i128)> {
         match self {
             Value::Ratio(r) => Some((r.num, r.den)),
-            other => other.as_int().map(|i| (i, 1)),
+            Value::Int(i) => Some((*i, 1)),
+            Value::Bool(b) => Some((i128::from(*b), 1)),
+            _ => None,
         }
     }
 
@@ -468,6 +469,15 @@ fn cross(
     let right = bn.checked_mul(ad).ok_or(ValueError::Overflow(op))?;
     let num = join(left, right).ok_or(ValueError::Overflow(op))?;
     Value::ratio(num, ad.checked_mul(bd).ok_or(ValueError::Overflow(op))?)
+}
+
+/// A text that a message can hold.
+pub fn shortened(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        None => text.to_string(),
+        Some((at, _)) => format!("{}...", &text[..at]),
+    }
 }
 
 fn float_to_int(f: f64) -> Option<i128> {

@@ -6,9 +6,9 @@ use super::{Exit, Failure, Outcome, database, input, model_failure, usage, write
 use crate::analysis::{self, ClassCost};
 use crate::check;
 use crate::db::{Db, KEYS};
-use crate::formula::functions::FUNCTIONS;
+use crate::formula::{did_you_mean, functions::FUNCTIONS};
 use crate::json as json_text;
-use crate::model::{PRIMITIVES, Workload, entry_of, explain_class};
+use crate::model::{PRIMITIVES, RESERVED, WORKLOAD_NAMES, Workload, entry_of, explain_class};
 use crate::report::{db as report, explain};
 use crate::units;
 use crate::value::{Name, Value};
@@ -34,12 +34,9 @@ pub(super) fn run(args: DbArgs) -> Outcome {
             common,
         } => {
             let db = database(&common.module_db)?;
-            let step = explain_class(
-                &db,
-                &name,
-                &parse_arguments(&arguments)?,
-                &Workload::default(),
-            )?;
+            let arguments = parse_arguments(&arguments)?;
+            known_arguments(&db, &name, &arguments)?;
+            let step = explain_class(&db, &name, &arguments, &Workload::default())?;
             answer(&common, &explain::text(&step), &step)
         }
         DbCommand::Deps { name, common } => deps(&name, &common),
@@ -161,19 +158,38 @@ fn run_check(file: Option<&std::path::Path>, common: &DbCommon) -> Outcome {
 fn eval(name: &str, arguments: &[String], widths: &WidthArgs, common: &DbCommon) -> Outcome {
     let db = database(&common.module_db)?;
     let arguments = parse_arguments(arguments)?;
+    known_arguments(&db, name, &arguments)?;
     let mut workload = Workload::default();
     let dtype = widths.dtype.unwrap_or(workload.widths.dtype);
     workload.widths.dtype = dtype;
     workload.widths.weight = widths.weight_bits;
     workload.widths.activation = widths.activation_bits;
     workload.widths.kv = widths.kv_bits.unwrap_or(dtype);
-    let cost: ClassCost =
-        analysis::evaluate(&db, name, &arguments, &workload).map_err(|e| model_failure(name, e))?;
+    let cost: ClassCost = analysis::evaluate(&db, name, &arguments, &workload)
+        .map_err(|e| model_failure(&db, name, e))?;
     answer(
         common,
         &report::cost_text(&cost, &arguments),
         &report::cost_json(&cost, &arguments),
     )
+}
+
+/// Refuses an argument that nothing reads: most likely it is misspelt.
+fn known_arguments(db: &Db, class: &str, arguments: &[(Name, Value)]) -> Result<(), Failure> {
+    let entry = entry_of(db, class)?;
+    for (name, _) in arguments {
+        let implicit = WORKLOAD_NAMES.contains(&name.as_str()) || RESERVED.contains(&name.as_str());
+        if !implicit && !check::reads_name(db, entry, *name) {
+            let takes: Vec<&str> = entry.parameters.iter().map(|p| p.name.as_str()).collect();
+            let hint = did_you_mean(name.as_str(), takes.iter().copied());
+            return Err(usage(format!(
+                "nothing in {} reads the argument `{name}`{hint}; it takes {}",
+                entry.path,
+                takes.join(", ")
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn deps(name: &str, common: &DbCommon) -> Outcome {

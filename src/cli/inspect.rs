@@ -160,7 +160,7 @@ fn asked(w: &WorkloadArgs, batch: Option<u64>, seq_len: Option<u64>) -> Asked {
 /// Opens a model and analyzes it under one workload.
 fn analyze(request: &Request<'_>, db: &Db, id: &str) -> Result<(Meta, Analysis), Failure> {
     let files = source::open(id)?;
-    let fail = |e| model_failure(&files.file, e);
+    let fail = |e| model_failure(db, &files.file, e);
     let model = load(request, db, &files)?;
     let w = &request.args.workload;
     let workload = model
@@ -180,7 +180,7 @@ fn load<'d>(
     files: &source::ModelFiles,
 ) -> Result<Model<'d>, Failure> {
     let class = request.args.class.as_deref().or(files.root.as_deref());
-    Model::load(db, files.config.clone(), class).map_err(|e| model_failure(&files.file, e))
+    Model::load(db, files.config.clone(), class).map_err(|e| model_failure(db, &files.file, e))
 }
 
 fn one(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
@@ -218,6 +218,14 @@ fn render(request: &Request<'_>, meta: &Meta, analysis: &Analysis) -> String {
         &analysis.rows
     };
     let (rows, hidden) = chosen(request, source);
+    if rows.is_empty()
+        && let Some(glob) = &request.shown.filter
+    {
+        eprintln!(
+            "no module matches `{}`; a pattern is held against whole paths, as in '*.mlp.*'",
+            units::visible(glob)
+        );
+    }
     let columns = columns(request, analysis);
     let totals = &analysis.totals.all;
     let tree =
@@ -319,7 +327,7 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
 
 fn explain_one(request: &Request<'_>, db: &Db, id: &str, path: &str) -> Outcome {
     let files = source::open(id)?;
-    let fail = |e| model_failure(&files.file, e);
+    let fail = |e| model_failure(db, &files.file, e);
     let model = load(request, db, &files)?;
     let w = &request.args.workload;
     let workload = model
@@ -329,6 +337,20 @@ fn explain_one(request: &Request<'_>, db: &Db, id: &str, path: &str) -> Outcome 
             w.seq_len.first().copied(),
         ))
         .map_err(fail)?;
+    if model.root.is_none() {
+        let tree = model.expand(&workload).map_err(fail)?;
+        let notes = analysis::unresolved_notes(&model, &tree);
+        let notes: Vec<&Note> = notes.iter().collect();
+        unresolved(request, &notes);
+        return if request.shown.strict {
+            Ok(Exit::Unresolved)
+        } else {
+            Err(input(format!(
+                "{}: there is nothing to explain: no entry for `{}`",
+                files.file, model.architecture
+            )))
+        };
+    }
     let step = explain_module(&model, &workload, path).map_err(fail)?;
     let text = if request.shown.format == FormatArg::Json {
         to_json(&step)?
@@ -363,7 +385,7 @@ fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
 
 fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
     let files = source::open(id)?;
-    let fail = |e| model_failure(&files.file, e);
+    let fail = |e| model_failure(db, &files.file, e);
     let model = load(request, db, &files)?;
     let w = &request.args.workload;
     let or_default = |values: &[u64]| -> Vec<Option<u64>> {
@@ -431,7 +453,8 @@ fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
 /// Says which classes have no entry, where the report does not say it itself; the exit code under `--strict`.
 fn unresolved(request: &Request<'_>, notes: &[&Note]) -> Option<Exit> {
     let shown = request.shown;
-    let in_report = shown.format == FormatArg::Table && !shown.quiet && !request.is_sweep();
+    let one = request.args.models.len() + request.args.model_ids.len() == 1;
+    let in_report = shown.format == FormatArg::Table && one && !shown.quiet && !request.is_sweep();
     let mut any = false;
     for note in notes.iter().filter(|n| n.code == "unresolved") {
         any = true;

@@ -60,16 +60,23 @@ impl From<DbError> for Failure {
     }
 }
 
-/// A model error, with the file that the model came from.
-fn model_failure(file: &str, error: ModelError) -> Failure {
-    let exit = if matches!(error, ModelError::Workload(_)) {
-        Exit::Usage
-    } else {
-        Exit::Input
+/// A model error, with the file that it is about: the overlay where the entry stands in one, else the model's.
+fn model_failure(db: &crate::db::Db, file: &str, error: ModelError) -> Failure {
+    let exit = match error {
+        ModelError::Workload(_) => Exit::Usage,
+        _ => Exit::Input,
     };
+    let overlay = match &error {
+        ModelError::Db(e) => db.overlay_of(&e.entry),
+        _ => None,
+    };
+    let file = overlay.map_or_else(
+        || file.to_string(),
+        |overlay| format!("{overlay} (for {file})"),
+    );
     Failure {
         exit,
-        error: anyhow::Error::new(error).context(file.to_string()),
+        error: anyhow::Error::new(error).context(file),
     }
 }
 
@@ -161,10 +168,7 @@ fn database(overlays: &[std::path::PathBuf]) -> Result<crate::db::Db, Failure> {
     for path in overlays {
         let text = read_overlay(path)?;
         let name = path.display().to_string();
-        db.overlay(&name, &text).map_err(|e| Failure {
-            exit: Exit::Input,
-            error: anyhow::Error::new(e).context(name.clone()),
-        })?;
+        db.overlay(&name, &text)?;
     }
     Ok(db)
 }

@@ -511,10 +511,12 @@ impl Fields<'_> {
 fn formula(entry: &str, field: &str, value: &Value) -> Result<Formula, DbError> {
     match value {
         Value::Str(text) => {
-            Formula::parse(text).map_err(|e| DbError::syntax(entry, field, text, &e))
+            let parsed = Formula::parse(text);
+            let parsed = parsed.map_err(|e| DbError::syntax(entry, field, text, &e))?;
+            Ok(parsed.of_field(field))
         }
         Value::Int(_) | Value::Bool(_) | Value::Ratio(_) | Value::List(_) => {
-            Ok(Formula::constant(value.clone()))
+            Ok(Formula::constant(value.clone()).of_field(field))
         }
         other => Err(DbError::schema(
             entry,

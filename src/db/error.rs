@@ -90,7 +90,7 @@ impl std::fmt::Display for DbError {
         }
         f.write_str(&self.reason)?;
         if !self.config.is_empty() {
-            write!(f, " (config: {})", self.config.join(", "))?;
+            write!(f, " (from {})", self.config.join(", "))?;
         }
         if let Some((text, at)) = self.formula.as_ref().filter(|(text, _)| text.len() <= 160) {
             let column = text.get(..*at).map_or(*at, |before| before.chars().count());

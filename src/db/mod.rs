@@ -138,12 +138,23 @@ impl Db {
             }
         };
         let mut keys = Vec::new();
+        let mut seen = BTreeSet::new();
         for (key, value) in index {
             let canonical = if overlay.is_some() {
                 canonical_key(&key, &value)?
             } else {
                 key.clone()
             };
+            let wrong = |reason: &str| {
+                let file = overlay.as_deref().unwrap_or("the embedded database");
+                DbError::schema(&key, "", format!("{file}: {reason}"))
+            };
+            if class_of(&canonical).is_empty() {
+                return Err(wrong("the key names no class"));
+            }
+            if !seen.insert(canonical.clone()) {
+                return Err(wrong("two keys of the file are the same entry"));
+            }
             keys.push(key.clone());
             if value.trim() == "null" {
                 self.remove(canonical);
@@ -177,6 +188,19 @@ impl Db {
             known.retain(|known| *known != key);
         }
         self.removed.insert(key);
+    }
+
+    /// The overlay file that an entry stands in.
+    pub fn overlay_of(&self, key: &str) -> Option<&str> {
+        self.written.get(key).and_then(|w| w.overlay.as_deref())
+    }
+
+    /// The tables: keys that begin with `$`.
+    pub fn tables(&self) -> impl Iterator<Item = &str> {
+        self.order
+            .iter()
+            .map(|key| &**key)
+            .filter(|key| key.starts_with('$'))
     }
 
     /// The overlay files, in the order given.
@@ -275,6 +299,9 @@ impl Db {
     }
 
     fn find(&self, class: &str, file: &str) -> Result<Arc<str>, DbError> {
+        if class.is_empty() || class.starts_with('$') {
+            return Err(self.unknown(class));
+        }
         let dotted = class.contains('.').then(|| class.replace('.', "__"));
         let class = dotted.as_deref().unwrap_or(class);
         if let Some((key, _)) = self
@@ -334,6 +361,7 @@ impl Db {
 
     fn unknown(&self, class: &str) -> DbError {
         let keys = self.keys();
+        let class = &crate::value::shortened(class);
         let short = class_of(class);
         let hint = did_you_mean(short, keys.iter().map(|k| class_of(k)));
         DbError {

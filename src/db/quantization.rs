@@ -65,7 +65,7 @@ pub(super) fn read(db: &Db) -> Result<Quantization, DbError> {
         let formula = |key: &str| match rule.get(key) {
             None => Ok(None),
             Some(Value::Str(text)) => Formula::parse(text)
-                .map(Some)
+                .map(|f| Some(f.of_field(&format!("{name}.{key}"))))
                 .map_err(|e| DbError::syntax("$quantization", &format!("{name}.{key}"), text, &e)),
             Some(Value::Int(i)) => Ok(Some(Formula::constant(Value::Int(*i)))),
             Some(_) => Err(wrong("needs formulas")),
@@ -132,11 +132,20 @@ impl Quantization {
                 match found.as_int().filter(|b| (1..=64).contains(b)) {
                     Some(bits) => Ok(Some(bits)),
                     None if found == Value::None => Ok(None),
-                    None => Err(DbError::schema(
-                        "$quantization",
-                        "",
-                        format!("a width is 1 to 64 bits, got {}", found.describe()),
-                    )),
+                    None => {
+                        let keys = settings
+                            .0
+                            .iter()
+                            .filter(|(key, _)| formula.text.contains(&**key));
+                        let config = keys
+                            .map(|(k, v)| format!("quantization_config.{k} = {}", v.describe()));
+                        let reason = format!("a width is 1 to 64 bits, got {}", found.describe());
+                        Err(DbError {
+                            config: config.collect(),
+                            kind: super::Fault::Evaluation,
+                            ..DbError::schema("$quantization", &*formula.field, reason)
+                        })
+                    }
                 }
             };
             let (weight_bits, activation_bits) =

@@ -12,14 +12,25 @@ pub struct Formula {
     pub text: Arc<str>,
     /// Its syntax tree.
     pub expr: Expr,
+    /// The field of an entry that it stands in, such as `rows.matmul`.
+    pub field: Arc<str>,
 }
 
 impl Formula {
+    /// The formula as that of a field.
+    pub fn of_field(self, field: &str) -> Formula {
+        Formula {
+            field: field.into(),
+            ..self
+        }
+    }
+
     /// Parses `text`.
     pub fn parse(text: &str) -> Result<Formula, SyntaxError> {
         Ok(Formula {
             text: text.into(),
             expr: super::parse::formula(text)?,
+            field: "".into(),
         })
     }
 
@@ -29,6 +40,7 @@ impl Formula {
         Formula {
             text: text.into(),
             expr: Expr::new(0, Kind::Value(value)),
+            field: "".into(),
         }
     }
 }
@@ -51,6 +63,7 @@ impl Statement {
             flow: Formula {
                 text: text.into(),
                 expr,
+                field: "".into(),
             },
         })
     }

@@ -53,4 +53,4 @@ pub const MAX_ITEMS_TOTAL: u64 = 2_000_000;
 /// Deepest chain of names that are defined by names.
 pub const MAX_LOOKUPS: usize = 100;
 /// Most evaluation steps of one analysis.
-pub const MAX_STEPS: u64 = 50_000_000;
+pub const MAX_STEPS: u64 = 5_000_000;

@@ -5,14 +5,13 @@
 //! evaluated with the next index, says the same; then it is the same node. Llama's layers never read their index, so one
 //! is expanded; DeepSeek-V3's read it in one comparison, so two are. Collapsing rows and being fast are this one thing.
 
-use super::node::{ExpertUse, Moved, Node, Status, Tensor, Tied, Work};
+use super::forward::Walk;
+use super::node::{Moved, Node, Status, Tensor, Tied};
 use super::scope::{Deps, Evaluator, ModuleScope, Place, Scope, ScopeKind, bit};
-use super::shape::{self, Arg, Flow};
-use crate::db::{Children, Db, DbError, Entry, Fault, Row, RowKind, Rule};
-use crate::formula::{
-    EvalError, EvalErrorKind, Expr, Formula, Kind, ModuleCall, Statement, bind, did_you_mean,
-    items_of,
-};
+use super::shape::Flow;
+use super::work::find_tensor;
+use crate::db::{Children, Db, DbError, Entry, Fault, RowKind, Rule};
+use crate::formula::{EvalError, EvalErrorKind, Expr, Formula, Kind, ModuleCall, bind, items_of};
 use crate::value::{Name, Object, Value};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -20,13 +19,16 @@ use std::sync::{Arc, LazyLock};
 
 /// Deepest nesting of modules.
 pub const MAX_NESTING: usize = 48;
+/// Deepest nesting of lists of modules, over all modules that are open.
+const MAX_LISTS: usize = 96;
+/// Most groups of equal items that a list's next item is compared with.
+const MAX_GROUPS: usize = 32;
 /// Most modules that are expanded (equal items count once).
 pub const MAX_MODULES: usize = 200_000;
 
 static CALLS: LazyLock<Name> = LazyLock::new(|| Name::new("calls"));
 static CONFIG: LazyLock<Name> = LazyLock::new(|| Name::new("config"));
 static INPUT: LazyLock<Name> = LazyLock::new(|| Name::new("x"));
-static ROWS: LazyLock<Name> = LazyLock::new(|| Name::new("N"));
 
 /// One expansion in progress.
 pub(super) struct Expansion<'e> {
@@ -38,6 +40,10 @@ pub(super) struct Expansion<'e> {
     /// For each list being expanded, the formulas that read its index.
     logs: Vec<Vec<Logged<'e>>>,
     modules: usize,
+    /// Entries being expanded, outermost first.
+    open: Vec<&'e Entry>,
+    /// Lists being expanded inside lists.
+    lists: usize,
     /// Names of the modules above, for messages and for what quantization spares.
     path: Vec<Arc<str>>,
     /// Classes without an entry: class, path, the error.
@@ -79,13 +85,15 @@ impl<'e> Expansion<'e> {
             image_size: None,
             logs: Vec::new(),
             modules: 0,
+            open: Vec::new(),
+            lists: 0,
             path: Vec::new(),
             unresolved: Vec::new(),
         }
     }
 
     /// The value of a formula of an entry, logged for the lists whose index it read.
-    fn value(
+    pub(super) fn value(
         &mut self,
         scope: &Rc<Scope<'e>>,
         expr: &'e Expr,
@@ -126,22 +134,13 @@ impl<'e> Expansion<'e> {
         error
     }
 
-    fn int(
+    pub(super) fn int(
         &mut self,
         scope: &Rc<Scope<'e>>,
         formula: &'e Formula,
         entry: &'e Entry,
-        field: &'e str,
     ) -> Result<u128, DbError> {
-        let value = self.value(
-            scope,
-            &formula.expr,
-            Place {
-                entry: &entry.key,
-                field,
-                text: &formula.text,
-            },
-        )?;
+        let value = self.value(scope, &formula.expr, Place::of(entry, formula))?;
         value
             .as_int()
             .and_then(|i| u128::try_from(i).ok())
@@ -151,7 +150,7 @@ impl<'e> Expansion<'e> {
                     formula.text,
                     value.describe()
                 );
-                self.wrong(scope, formula, entry, field, reason)
+                self.wrong(scope, formula, entry, reason)
             })
     }
 
@@ -161,7 +160,6 @@ impl<'e> Expansion<'e> {
         scope: &Rc<Scope<'e>>,
         formula: &'e Formula,
         entry: &'e Entry,
-        field: &str,
         reason: String,
     ) -> DbError {
         let config = self.evaluator.config_read(scope, &formula.expr);
@@ -173,7 +171,7 @@ impl<'e> Expansion<'e> {
         DbError {
             config,
             kind: Fault::Evaluation,
-            ..DbError::schema(&entry.key, field, format!("{path}{reason}"))
+            ..DbError::schema(&entry.key, &*formula.field, format!("{path}{reason}"))
         }
     }
 
@@ -221,7 +219,7 @@ impl<'e> Expansion<'e> {
         self.module(entry, args, place, scope.clone(), input)
     }
 
-    fn spared(&self) -> bool {
+    pub(super) fn spared(&self) -> bool {
         self.rule
             .as_ref()
             .is_some_and(|rule| rule.spares(&self.path.join(".")))
@@ -268,15 +266,7 @@ impl<'e> Expansion<'e> {
             let holds = match &tie.when {
                 None => true,
                 Some(when) => self
-                    .value(
-                        &node.scope,
-                        &when.expr,
-                        Place {
-                            entry: &root.key,
-                            field: "tied",
-                            text: &when.text,
-                        },
-                    )?
+                    .value(&node.scope, &when.expr, Place::of(root, when))?
                     .truth(),
             };
             if holds
@@ -348,11 +338,7 @@ impl<'e> Expansion<'e> {
             ));
         };
         let args = self.arguments(entry, call, place)?;
-        let place = Place {
-            entry: &entry.key,
-            field: "choose",
-            text: &chosen.text,
-        };
+        let place = Place::of(entry, chosen);
         let key = self
             .evaluator
             .db
@@ -468,14 +454,30 @@ impl<'e> Expansion<'e> {
         parent: Rc<Scope<'e>>,
         input: Flow,
     ) -> Built<'e> {
-        let Arguments {
-            args,
-            given,
-            call,
-            mut config,
-        } = arguments;
         self.modules += 1;
-        if self.modules > MAX_MODULES || self.path.len() > MAX_NESTING {
+        self.enter(entry)?;
+        let built = self.build_open(entry, arguments, parent, input);
+        self.open.pop();
+        built
+    }
+
+    /// Notes that an entry is being expanded, unless it is inside itself or too deep.
+    fn enter(&mut self, entry: &'e Entry) -> Result<(), DbError> {
+        // Nothing real holds its own class three times over; a circle does so at once.
+        if self
+            .open
+            .iter()
+            .filter(|open| std::ptr::eq(**open, entry))
+            .count()
+            >= 3
+        {
+            let reason = format!(
+                "contains itself (module {})",
+                crate::value::shortened(&self.path.join("."))
+            );
+            return Err(DbError::schema(&entry.key, "children", reason));
+        }
+        if self.modules > MAX_MODULES || self.open.len() >= MAX_NESTING {
             let (what, limit) = if self.modules > MAX_MODULES {
                 ("the number of modules", MAX_MODULES)
             } else {
@@ -490,6 +492,23 @@ impl<'e> Expansion<'e> {
                 ),
             ));
         }
+        self.open.push(entry);
+        Ok(())
+    }
+
+    fn build_open(
+        &mut self,
+        entry: &'e Entry,
+        arguments: Arguments<'e>,
+        parent: Rc<Scope<'e>>,
+        input: Flow,
+    ) -> Built<'e> {
+        let Arguments {
+            args,
+            given,
+            call,
+            mut config,
+        } = arguments;
         let place = call.unwrap_or(Place {
             entry: &entry.key,
             field: "",
@@ -546,8 +565,8 @@ impl<'e> Expansion<'e> {
         );
         let mut node = self.empty(entry, scope.clone());
         node.calls = calls;
-        node.tensors = self.tensors(&entry.weights, "weights", entry, &scope)?;
-        node.buffers = self.tensors(&entry.buffers, "buffers", entry, &scope)?;
+        node.tensors = self.tensors(&entry.weights, entry, &scope)?;
+        node.buffers = self.tensors(&entry.buffers, entry, &scope)?;
         for tensor in &mut node.tensors {
             tensor.multiplied = entry.rows.iter().any(|row| {
                 row.operand.as_deref() == Some(&*tensor.name) && row.kind == RowKind::WeightMac
@@ -587,21 +606,12 @@ impl<'e> Expansion<'e> {
     fn tensors(
         &mut self,
         written: &'e [(Arc<str>, Formula)],
-        field: &'e str,
         entry: &'e Entry,
         scope: &Rc<Scope<'e>>,
     ) -> Result<Vec<Tensor>, DbError> {
         let mut tensors = Vec::with_capacity(written.len());
         for (name, formula) in written {
-            let shape = self.value(
-                scope,
-                &formula.expr,
-                Place {
-                    entry: &entry.key,
-                    field,
-                    text: &formula.text,
-                },
-            )?;
+            let shape = self.value(scope, &formula.expr, Place::of(entry, formula))?;
             let dims: Option<Vec<u128>> = match &shape {
                 Value::None => continue,
                 Value::List(dims) => dims
@@ -615,14 +625,14 @@ impl<'e> Expansion<'e> {
                     "the tensor `{name}` of {} would have the shape {shape}; every size has to be a whole number of 1 or more",
                     entry.path
                 );
-                return Err(self.wrong(scope, formula, entry, field, reason));
+                return Err(self.wrong(scope, formula, entry, reason));
             };
             let Some(elements) = dims.iter().try_fold(1u128, |n, d| n.checked_mul(*d)) else {
                 let reason = format!(
                     "the tensor `{name}` of {} has more elements than fit 128 bits",
                     entry.path
                 );
-                return Err(self.wrong(scope, formula, entry, field, reason));
+                return Err(self.wrong(scope, formula, entry, reason));
             };
             tensors.push(Tensor {
                 name: name.clone(),
@@ -648,16 +658,7 @@ impl<'e> Expansion<'e> {
                     flow: input,
                     children: Vec::new(),
                 };
-                self.items(
-                    &formula.expr,
-                    scope,
-                    Place {
-                        entry: &entry.key,
-                        field: "children",
-                        text: &formula.text,
-                    },
-                    &mut list,
-                )?;
+                self.items(&formula.expr, scope, Place::of(entry, formula), &mut list)?;
                 node.children = list.children;
                 return Ok(list.flow);
             }
@@ -665,11 +666,7 @@ impl<'e> Expansion<'e> {
         };
         let mut slots = Vec::with_capacity(named.len());
         for (name, formula) in named {
-            let place = Place {
-                entry: &entry.key,
-                field: name.as_str(),
-                text: &formula.text,
-            };
+            let place = Place::of(entry, formula);
             if let Some(spec) = self.chosen(&formula.expr, scope, place)? {
                 slots.push(Slot {
                     name: *name,
@@ -743,7 +740,7 @@ impl<'e> Expansion<'e> {
     }
 
     /// Runs a child once more with what flows in.
-    fn run(
+    pub(super) fn run(
         &mut self,
         slot: &mut Slot<'e>,
         scope: &Rc<Scope<'e>>,
@@ -793,6 +790,23 @@ impl<'e> Expansion<'e> {
 
     /// The items of a list, each fed with what the one before it gives.
     fn items(
+        &mut self,
+        expr: &'e Expr,
+        scope: &Rc<Scope<'e>>,
+        place: Place<'e>,
+        list: &mut List<'e>,
+    ) -> Result<(), DbError> {
+        if self.lists >= MAX_LISTS {
+            let reason = format!("lists inside lists exceed the limit of {MAX_LISTS}");
+            return Err(DbError::schema(place.entry, place.field, reason));
+        }
+        self.lists += 1;
+        let result = self.open_items(expr, scope, place, list);
+        self.lists -= 1;
+        result
+    }
+
+    fn open_items(
         &mut self,
         expr: &'e Expr,
         scope: &Rc<Scope<'e>>,
@@ -886,7 +900,7 @@ impl<'e> Expansion<'e> {
         if self.logs.len() >= 63 {
             return None;
         }
-        groups.iter().find(|group| {
+        groups.iter().rev().take(MAX_GROUPS).find(|group| {
             group.before == flow
                 && group.log.iter().all(|logged| {
                     let scope = logged.scope.rebased(&group.scope, item);
@@ -901,362 +915,11 @@ impl<'e> Expansion<'e> {
                 })
         })
     }
-
-    fn own_work(
-        &mut self,
-        entry: &'e Entry,
-        scope: &Rc<Scope<'e>>,
-        node: &mut Node<'e>,
-    ) -> Result<(), DbError> {
-        self.widths(entry, scope, node)?;
-        if let Some(experts) = &entry.experts {
-            let total = self.int(scope, &experts.total, entry, "experts.total")?;
-            let per_token = self.int(scope, &experts.per_token, entry, "experts.per_token")?;
-            let rows = self
-                .evaluator
-                .value(scope, rows_expr())
-                .map(|(v, _)| v.to_f64().unwrap_or(0.0));
-            let tokens = rows.map_err(|e| DbError::schema(&entry.key, "experts", e.to_string()))?;
-            let share = if total == 0 {
-                0.0
-            } else {
-                per_token as f64 / total as f64
-            };
-            let expected_distinct = total as f64 * (1.0 - (1.0 - share).powf(tokens));
-            let elements = node
-                .tensors
-                .iter()
-                .filter(|t| experts.tensors.contains(&t.name))
-                .map(|t| t.elements)
-                .sum();
-            node.experts = Some(ExpertUse {
-                total,
-                per_token,
-                expected_distinct,
-                elements,
-            });
-        }
-        let mut borrowed: Vec<&str> = Vec::new();
-        for row in &entry.rows {
-            let work = self.work(row, entry, scope, node)?;
-            if let (RowKind::WeightMac, Some(operand)) = (&row.kind, &row.operand)
-                && !node.tensors.iter().any(|t| t.name == *operand)
-            {
-                borrowed.push(operand);
-            }
-            node.work.push(work);
-        }
-        self.traffic(entry, scope, node, &borrowed)?;
-        if entry.only_templates()
-            && let Some(analysis) = &entry.flop_analysis
-        {
-            node.estimated_flops = self.int(
-                scope,
-                &analysis.formula,
-                entry,
-                "flop_analysis.formula_template",
-            )?;
-            node.status = Status::Estimated;
-        }
-        for (name, formula) in &entry.cache {
-            node.cache
-                .push((name.clone(), self.int(scope, formula, entry, "cache")?));
-        }
-        for note in &entry.notes {
-            let place = Place {
-                entry: &entry.key,
-                field: "notes",
-                text: &note.when.text,
-            };
-            if self.value(scope, &note.when.expr, place)?.truth() {
-                node.notes.push((note.code.clone(), note.message.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    fn widths(
-        &mut self,
-        entry: &'e Entry,
-        scope: &Rc<Scope<'e>>,
-        node: &mut Node<'e>,
-    ) -> Result<(), DbError> {
-        for (formula, field, slot) in [
-            (
-                &entry.precision.weight,
-                "precision.weight",
-                &mut node.weight_bits,
-            ),
-            (
-                &entry.precision.activation,
-                "precision.activation",
-                &mut node.activation_bits,
-            ),
-        ] {
-            if let Some(formula) = formula {
-                let bits = self.int(scope, formula, entry, field)?;
-                *slot = Some(
-                    u32::try_from(bits)
-                        .ok()
-                        .filter(|b| (1..=64).contains(b))
-                        .ok_or_else(|| {
-                            DbError::schema(
-                                &entry.key,
-                                field,
-                                format!("a width is 1 to 64 bits, not {bits}"),
-                            )
-                        })?,
-                );
-            }
-        }
-        if let Some(rule) = self.rule.as_ref().filter(|rule| {
-            rule.of
-                .iter()
-                .any(|class| class.replace('.', "__") == *entry.key)
-        }) && !self.spared()
-        {
-            let bits = |b: Option<i128>| b.and_then(|b| u32::try_from(b).ok());
-            node.weight_bits = bits(rule.weight_bits).or(node.weight_bits);
-            node.activation_bits = bits(rule.activation_bits).or(node.activation_bits);
-        }
-        Ok(())
-    }
-
-    fn work(
-        &mut self,
-        row: &'e Row,
-        entry: &'e Entry,
-        scope: &Rc<Scope<'e>>,
-        node: &mut Node<'e>,
-    ) -> Result<Work<'e>, DbError> {
-        let count = self.int(scope, &row.formula, entry, &row.name)?;
-        let too_many = || {
-            DbError::schema(
-                &entry.key,
-                format!("rows.{}", row.name),
-                "the count does not fit 128 bits",
-            )
-        };
-        let flops = match &row.kind {
-            RowKind::WeightMac | RowKind::ActMac => 0,
-            RowKind::Flops => count,
-            RowKind::Elements(kind) => {
-                let unit = self.evaluator.db.elementwise(kind)?;
-                let times = |n: i128| count.checked_mul(n.unsigned_abs()).ok_or_else(too_many);
-                if entry.traffic.is_none() {
-                    node.moved.reads = node
-                        .moved
-                        .reads
-                        .checked_add(times(unit.reads)?)
-                        .ok_or_else(too_many)?;
-                    node.moved.writes = node
-                        .moved
-                        .writes
-                        .checked_add(times(unit.writes)?)
-                        .ok_or_else(too_many)?;
-                }
-                times(unit.flops)?
-            }
-        };
-        let weight_bits = match (&row.kind, &row.operand) {
-            (RowKind::WeightMac, Some(operand)) => operand_owner(node, operand)
-                .map_or(node.weight_bits, |(owner, _)| owner.weight_bits),
-            _ => None,
-        };
-        Ok(Work {
-            name: &row.name,
-            kind: &row.kind,
-            operand: row.operand.as_deref(),
-            count,
-            flops,
-            weight_bits,
-        })
-    }
-
-    fn traffic(
-        &mut self,
-        entry: &'e Entry,
-        scope: &Rc<Scope<'e>>,
-        node: &mut Node<'e>,
-        borrowed: &[&str],
-    ) -> Result<(), DbError> {
-        let mut whole = true;
-        if let Some(traffic) = &entry.traffic {
-            let mut part = |formula: &'e Option<Formula>, field| match formula {
-                Some(formula) => self.int(scope, formula, entry, field),
-                None => Ok(0),
-            };
-            node.moved = Moved {
-                reads: part(&traffic.reads, "traffic.reads")?,
-                writes: part(&traffic.writes, "traffic.writes")?,
-                kv_reads: part(&traffic.kv_reads, "traffic.kv_reads")?,
-                kv_writes: part(&traffic.kv_writes, "traffic.kv_writes")?,
-                intermediates: part(&traffic.intermediates, "traffic.intermediates")?,
-            };
-            if let Some(formula) = &traffic.weight_reads {
-                let elements = self.int(scope, formula, entry, "traffic.weight_reads")?;
-                node.weight_reads.push((elements, None));
-                whole = false;
-            }
-        }
-        if whole {
-            for tensor in &node.tensors {
-                let bits = node.weight_bits.filter(|_| tensor.multiplied);
-                let expert = entry
-                    .experts
-                    .as_ref()
-                    .is_some_and(|e| e.tensors.contains(&tensor.name));
-                let elements = match node.experts.filter(|e| expert && e.total > 0) {
-                    Some(experts) => (tensor.elements as f64 / experts.total as f64
-                        * experts.expected_distinct)
-                        .round() as u128,
-                    None => tensor.elements,
-                };
-                node.weight_reads.push((elements, bits));
-            }
-        }
-        for operand in borrowed {
-            let Some((owner, name)) = operand_owner(node, operand) else {
-                let reason =
-                    format!("the operand `{operand}` is no tensor of this module or of a child");
-                return Err(DbError::schema(&entry.key, "rows", reason));
-            };
-            let mut reads = Vec::new();
-            owned_tensors(&owner, name.is_empty(), &mut reads);
-            node.weight_reads.extend(reads);
-        }
-        Ok(())
-    }
-
-    /// The flow that the last statement of a `forward` gives.
-    fn statements(
-        &mut self,
-        statements: &'e [Statement],
-        walk: &mut Walk<'_, 'e>,
-    ) -> Result<Flow, DbError> {
-        let mut last = Flow::default();
-        for statement in statements {
-            let place = Place {
-                entry: &walk.entry.key,
-                field: "forward",
-                text: &statement.flow.text,
-            };
-            last = match self.flow(&statement.flow.expr, walk, place)? {
-                Arg::Flow(flow) => flow,
-                _ => {
-                    return Err(DbError::schema(
-                        &walk.entry.key,
-                        "forward",
-                        format!("`{}` gives nothing that flows", statement.flow.text),
-                    ));
-                }
-            };
-            if let Some(name) = statement.name {
-                walk.locals.push((name, last));
-            }
-        }
-        Ok(last)
-    }
-
-    fn flow(
-        &mut self,
-        expr: &'e Expr,
-        walk: &mut Walk<'_, 'e>,
-        place: Place<'e>,
-    ) -> Result<Arg, DbError> {
-        let fail = |reason: String| {
-            Err(DbError {
-                formula: Some((place.text.clone(), expr.at as usize)),
-                ..DbError::schema(place.entry, "forward", reason)
-            })
-        };
-        match &expr.kind {
-            Kind::Name(name) => {
-                if let Some((_, flow)) = walk.locals.iter().rev().find(|(n, _)| n == name) {
-                    return Ok(Arg::Flow(*flow));
-                }
-                if let Some(tensor) = walk.tensors.iter().find(|t| *t.name == *name.as_str()) {
-                    return Ok(Arg::Tensor(
-                        tensor
-                            .shape
-                            .iter()
-                            .map(|d| i128::try_from(*d).unwrap_or(i128::MAX))
-                            .collect(),
-                    ));
-                }
-                self.value(walk.scope, expr, place).map(Arg::Value)
-            }
-            Kind::Call(name, args) => {
-                let slot = walk.slots.iter().position(|slot| slot.name == *name);
-                let mut values = Vec::with_capacity(args.len());
-                for arg in args {
-                    values.push(self.flow(arg, walk, place)?);
-                }
-                if let Some(i) = slot {
-                    let Some(Arg::Flow(input)) = values.first() else {
-                        return fail(format!("the child `{name}` needs what flows into it"));
-                    };
-                    let mut slot = walk.slots.swap_remove(i);
-                    let output = self.run(&mut slot, walk.scope, *input);
-                    walk.slots.push(slot);
-                    let last = walk.slots.len() - 1;
-                    walk.slots.swap(i, last);
-                    return output.map(Arg::Flow);
-                }
-                if let Children::Named(named) = &walk.entry.children
-                    && named.iter().any(|(n, _)| n == name)
-                {
-                    return fail(format!(
-                        "the child `{name}` does not exist here; write `{name}(x) if {name} else x`"
-                    ));
-                }
-                if let (Some(size), "input") = (self.image_size, name.as_str()) {
-                    for side in values.iter_mut().take(2) {
-                        *side = Arg::Value(Value::Int(size));
-                    }
-                }
-                match shape::apply(name.as_str(), &values) {
-                    Ok(flow) => Ok(Arg::Flow(flow)),
-                    Err(_) if crate::formula::functions::find(name.as_str()).is_some() => {
-                        self.value(walk.scope, expr, place).map(Arg::Value)
-                    }
-                    Err(reason) => {
-                        let children = walk.slots.iter().map(|slot| slot.name.as_str());
-                        let hint = if shape::primitive(name.as_str()).is_none() {
-                            did_you_mean(name.as_str(), children)
-                        } else {
-                            String::new()
-                        };
-                        fail(format!("{reason}{hint}"))
-                    }
-                }
-            }
-            Kind::Binary(_, sides) => match (
-                self.flow(&sides.0, walk, place)?,
-                self.flow(&sides.1, walk, place)?,
-            ) {
-                (Arg::Flow(a), Arg::Flow(b)) => Ok(Arg::Flow(a.broadcast(b))),
-                (Arg::Flow(a), _) | (_, Arg::Flow(a)) => Ok(Arg::Flow(a)),
-                _ => self.value(walk.scope, expr, place).map(Arg::Value),
-            },
-            Kind::If(i) => {
-                let holds = match &i.condition.kind {
-                    Kind::Name(name) if walk.is_child(*name) => {
-                        walk.slots.iter().any(|slot| slot.name == *name)
-                    }
-                    _ => self.value(walk.scope, &i.condition, place)?.truth(),
-                };
-                self.flow(if holds { &i.then } else { &i.other }, walk, place)
-            }
-            Kind::Module(_) => fail("a `forward` calls children by name, not by class".into()),
-            _ => self.value(walk.scope, expr, place).map(Arg::Value),
-        }
-    }
 }
 
 /// A child of a module on its way into the tree.
-struct Slot<'e> {
-    name: Name,
+pub(super) struct Slot<'e> {
+    pub name: Name,
     spec: &'e Expr,
     place: Place<'e>,
     node: Option<Rc<Node<'e>>>,
@@ -1275,65 +938,9 @@ impl<'e> List<'e> {
     }
 }
 
-/// A `forward` being read.
-struct Walk<'w, 'e> {
-    scope: &'w Rc<Scope<'e>>,
-    entry: &'e Entry,
-    slots: Vec<Slot<'e>>,
-    locals: Vec<(Name, Flow)>,
-    tensors: Vec<Tensor>,
-}
-
-impl Walk<'_, '_> {
-    fn is_child(&self, name: Name) -> bool {
-        matches!(&self.entry.children, Children::Named(named) if named.iter().any(|(n, _)| *n == name))
-    }
-}
-
 /// The scope of a call's arguments: what flows into the child, then the module around it.
 fn flowing<'e>(scope: &Rc<Scope<'e>>, input: Flow) -> Rc<Scope<'e>> {
     Scope::new(Some(scope.clone()), ScopeKind::Flowing(input))
-}
-
-/// The module below `node` that an operand such as `dt_proj.weight` belongs to, and what is left of the path.
-fn operand_owner<'e, 'p>(node: &Node<'e>, operand: &'p str) -> Option<(Rc<Node<'e>>, &'p str)> {
-    let (first, rest) = operand.split_once('.').unwrap_or((operand, ""));
-    let (_, child) = node.children.iter().find(|(name, _)| **name == *first)?;
-    if rest.is_empty() || child.tensors.iter().any(|t| *t.name == *rest) {
-        return Some((child.clone(), rest));
-    }
-    operand_owner(child, rest)
-}
-
-/// The tensor at a dotted path below `node`.
-pub(crate) fn find_tensor<'n>(node: &'n Node<'_>, path: &str) -> Option<&'n Tensor> {
-    if let Some(tensor) = node.tensors.iter().find(|t| *t.name == *path) {
-        return Some(tensor);
-    }
-    let (first, rest) = path.split_once('.')?;
-    let (_, child) = node.children.iter().find(|(name, _)| **name == *first)?;
-    find_tensor(child, rest)
-}
-
-/// Every tensor that a borrowed operand brings: those of its module, or of everything below a module that is named whole.
-fn owned_tensors(owner: &Node<'_>, whole: bool, reads: &mut Vec<(u128, Option<u32>)>) {
-    reads.extend(
-        owner
-            .tensors
-            .iter()
-            .map(|t| (t.elements, owner.weight_bits.filter(|_| t.multiplied))),
-    );
-    if whole {
-        owner
-            .children
-            .iter()
-            .for_each(|(_, child)| owned_tensors(child, true, reads));
-    }
-}
-
-fn rows_expr() -> &'static Expr {
-    static EXPR: LazyLock<Expr> = LazyLock::new(|| Expr::new(0, Kind::Name(*ROWS)));
-    &EXPR
 }
 
 fn self_failed<'e>(

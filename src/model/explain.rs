@@ -113,7 +113,8 @@ fn find<'e>(root: &Rc<Node<'e>>, path: &str, runs: u128) -> Result<(Rc<Node<'e>>
         });
         let Some((_, child)) = child else {
             let known: Vec<&str> = node.children.iter().map(|(n, _)| &**n).collect();
-            let hint = nearest(&first, known.iter().copied()).map_or_else(
+            let near = nearest(&first, known.iter().copied()).filter(|_| number.is_empty());
+            let hint = near.map_or_else(
                 || {
                     if known.is_empty() {
                         "; it has no children".into()

@@ -2,7 +2,7 @@
 
 use super::expand::Expansion;
 use super::node::{Node, Tied};
-use super::scope::{ModuleScope, Scope, ScopeKind};
+use super::scope::{Evaluator, ModuleScope, Scope, ScopeKind};
 use super::shape::Flow;
 use super::workload::{Phase, Widths, Workload};
 use crate::db::{Db, DbError, Entry, Fault, Task};
@@ -81,6 +81,11 @@ pub enum ModelError {
     /// The database is wrong, or a formula has no value for this config.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// Sizes whose product nobody means.
+    #[error(
+        "a total does not fit 128 bits; the sizes of the config, the batch or the length cannot be meant"
+    )]
+    Overflow,
     /// The workload does not fit the model.
     #[error("{0}")]
     Workload(String),
@@ -114,6 +119,11 @@ impl<'e> Model<'e> {
                 }
             },
         };
+        let architecture: Arc<str> = if architecture.len() > 300 {
+            crate::value::shortened(&architecture).into()
+        } else {
+            architecture
+        };
         let (root, missing) = match db.resolve(&architecture, "") {
             Ok(key) => (Some(db.entry(&key)?), None),
             Err(e) if e.kind == Fault::UnknownClass => (None, Some(e)),
@@ -144,46 +154,49 @@ impl<'e> Model<'e> {
         else {
             return Ok(None);
         };
-        let value = self.root_value(root, formula)?;
+        let (value, config) = self.root_value(root, formula)?;
         match value {
             Value::None | Value::Opaque(_) => Ok(None),
-            _ => value
-                .floor()
-                .and_then(|n| u64::try_from(n).ok())
-                .filter(|n| *n > 0)
-                .map(Some)
-                .ok_or_else(|| {
+            _ => {
+                let limit = value.floor().filter(|_| !matches!(value, Value::Bool(_)));
+                let limit = limit.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+                limit.map(Some).ok_or_else(|| {
                     let reason = format!(
                         "the longest sequence has to be a number of 1 or more, not {}",
                         value.describe()
                     );
                     DbError {
                         kind: Fault::Evaluation,
+                        config,
                         ..DbError::schema(&root.key, "positions", reason)
                     }
                     .into()
-                }),
+                })
+            }
         }
     }
 
-    fn root_value(&self, root: &'e Entry, formula: &'e Formula) -> Result<Value, DbError> {
-        let mut expansion = Expansion::new(self.db);
+    /// A formula of the root, and the config values that it read.
+    fn root_value(
+        &self,
+        root: &'e Entry,
+        formula: &'e Formula,
+    ) -> Result<(Value, Vec<String>), DbError> {
+        let mut evaluator = Evaluator::new(self.db);
         let given = Scope::new(None, ScopeKind::Given(Workload::default().names()));
-        let scope = Scope::new(
-            Some(given),
-            ScopeKind::Module(Box::new(self.root_scope(root, Flow::default())?)),
-        );
-        let result = expansion.evaluator.value(&scope, &formula.expr);
-        result.map(|(value, _)| value).map_err(|e| {
-            expansion.evaluator.failed(
+        let module = self.root_scope(root, Flow::default())?;
+        let scope = Scope::new(Some(given), ScopeKind::Module(Box::new(module)));
+        match evaluator.value(&scope, &formula.expr) {
+            Ok((value, _)) => Ok((value, evaluator.config_read(&scope, &formula.expr))),
+            Err(e) => Err(evaluator.failed(
                 &scope,
                 &root.key,
-                "positions",
+                &formula.field,
                 &formula.text,
                 &formula.expr,
                 e,
-            )
-        })
+            )),
+        }
     }
 
     fn root_scope(&self, root: &'e Entry, input: Flow) -> Result<ModuleScope<'e>, DbError> {
@@ -210,6 +223,19 @@ impl<'e> Model<'e> {
         if phase == Phase::Decode && !task.generates() {
             return Err(ModelError::Workload(format!(
                 "{} does not generate, so it has no decode phase; use --phase forward",
+                self.architecture
+            )));
+        }
+        let takes_images = matches!(task, Task::Vision | Task::VisionText);
+        if asked.image_size.is_some() && !takes_images && self.root.is_some() {
+            return Err(ModelError::Workload(format!(
+                "{} takes no images, so --image-size means nothing",
+                self.architecture
+            )));
+        }
+        if asked.dec_seq_len.is_some() && task != Task::Seq2seq && self.root.is_some() {
+            return Err(ModelError::Workload(format!(
+                "{} has no decoder of its own length, so --dec-seq-len means nothing",
                 self.architecture
             )));
         }
@@ -269,6 +295,35 @@ impl<'e> Model<'e> {
     /// Whether the config says in which number format the model is stored.
     pub fn names_dtype(&self) -> bool {
         self.dtype_bits(&self.config).is_some()
+    }
+
+    /// What the config names as its dtype, if that is not a known number format.
+    pub fn unknown_dtype(&self) -> Option<&Value> {
+        let written = ["torch_dtype", "dtype"]
+            .iter()
+            .find_map(|key| self.config.get(key))?;
+        (*written != Value::None
+            && written.as_str().and_then(dtype::bits).is_none()
+            && written.as_str() != Some("auto"))
+        .then_some(written)
+    }
+
+    /// What the config names as its quantization, if the database has no rule for it.
+    pub fn unknown_quantization(&self) -> Option<&Value> {
+        let settings = self
+            .config
+            .get("quantization_config")
+            .filter(|v| **v != Value::None)?;
+        let rules = self.db.quantization().ok()?;
+        match rules.rule(&self.config, &mut Budget::default()) {
+            Ok(None) => Some(
+                settings
+                    .as_object()
+                    .and_then(|o| o.get("quant_method"))
+                    .unwrap_or(settings),
+            ),
+            _ => None,
+        }
     }
 
     fn dtype_bits(&self, config: &Object) -> Option<u32> {

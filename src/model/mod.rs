@@ -5,7 +5,9 @@
 //!
 //! - `scope.rs`: where a name in a formula comes from
 //! - `shape.rs`: what flows between modules, and the primitives of `forward`
-//! - `expand.rs`: the expansion
+//! - `expand.rs`: the expansion: children, lists, equal items
+//! - `forward.rs`: which children run, how often, on what
+//! - `work.rs`: what a module does itself
 //! - `node.rs`: its result
 //! - `workload.rs`: what is asked
 //! - `evaluate.rs`: one class under arguments, without a model
@@ -15,16 +17,17 @@
 mod evaluate;
 mod expand;
 mod explain;
+mod forward;
 mod load;
 mod node;
 mod quantity;
 mod scope;
 mod shape;
+mod work;
 mod workload;
 
 pub(crate) use evaluate::template_value;
 pub use evaluate::{entry_of, expand_class};
-pub(crate) use expand::find_tensor;
 pub use expand::{MAX_MODULES, MAX_NESTING};
 pub use explain::{Step, explain_class, explain_module};
 pub use load::{Asked, Model, ModelError, Tree, nearest_class, stub};
@@ -32,4 +35,5 @@ pub use node::{ExpertUse, Moved, Node, Status, Tensor, Tied, Work};
 pub use quantity::Quantity;
 pub use scope::{RESERVED, Scope, WORKLOAD_NAMES};
 pub use shape::{Flow, PRIMITIVES, Primitive};
+pub(crate) use work::find_tensor;
 pub use workload::{Phase, Widths, Workload};

@@ -9,6 +9,9 @@ use crate::formula::{EvalErrorKind, Formula, ModuleCall};
 use crate::value::{Name, Value};
 use std::rc::Rc;
 
+/// Most templates that are open at once.
+const MAX_CALLS: usize = 32;
+
 /// What a template asks of the modules that it calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
@@ -77,6 +80,12 @@ pub(super) fn of_call<'e>(
     }
     if evaluator.calling.contains(&key) {
         return Err(EvalErrorKind::Cycle(Name::new(&call.class)));
+    }
+    if evaluator.calling.len() >= MAX_CALLS {
+        return Err(EvalErrorKind::Limit {
+            what: "the depth of templates that call templates",
+            limit: MAX_CALLS as u64,
+        });
     }
     evaluator.calling.push(key);
     let result = with_arguments(evaluator, entry, values, scope, quantity);

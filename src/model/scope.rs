@@ -72,6 +72,17 @@ pub(super) struct Place<'e> {
     pub text: &'e Arc<str>,
 }
 
+impl<'e> Place<'e> {
+    /// Where a formula of an entry stands.
+    pub(super) fn of(entry: &'e Entry, formula: &'e Formula) -> Place<'e> {
+        Place {
+            entry: &entry.key,
+            field: &formula.field,
+            text: &formula.text,
+        }
+    }
+}
+
 impl<'e> Scope<'e> {
     pub(super) fn new(parent: Option<Rc<Scope<'e>>>, kind: ScopeKind<'e>) -> Rc<Scope<'e>> {
         Rc::new(Scope {
@@ -471,8 +482,36 @@ impl<'e> Evaluator<'e> {
         let mut failed = DbError::eval(entry, field, text, error);
         if !inner && failed.kind == Fault::Evaluation {
             failed.config = self.config_read(scope, expr);
+            if failed.reason.contains("does not fit") {
+                failed.config.extend(self.sizes_asked(scope));
+            }
         }
         failed
+    }
+
+    /// The workload's sizes, where they are large enough to be why a number does not fit.
+    fn sizes_asked(&self, scope: &Rc<Scope<'e>>) -> Vec<String> {
+        let mut at = scope;
+        while let Some(parent) = &at.parent {
+            at = parent;
+        }
+        let ScopeKind::Given(values) = &at.kind else {
+            return Vec::new();
+        };
+        let flags = [
+            ("B", "batch size"),
+            ("S", "sequence length"),
+            ("past", "past length"),
+            ("dec_S", "decoder length"),
+        ];
+        let asked = flags.iter().filter_map(|(name, flag)| {
+            let (_, value) = values.iter().find(|(n, _)| n.as_str() == *name)?;
+            value
+                .as_int()
+                .filter(|n| *n > 1_000_000)
+                .map(|n| format!("{flag} = {n}"))
+        });
+        asked.collect()
     }
 
     /// The config values that the names of an expression come from, as `key = value`, followed through arguments.

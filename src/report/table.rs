@@ -226,7 +226,11 @@ pub fn title(meta: &Meta, analysis: &Analysis) -> String {
         "{} ({}, from the {}): {what}, {}-bit weights",
         units::visible(&meta.id),
         units::visible(class),
-        meta.source,
+        if meta.source == "local" {
+            "file"
+        } else {
+            meta.source
+        },
         analysis.weight_bits
     )
 }

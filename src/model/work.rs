@@ -1,0 +1,258 @@
+//! What a module does itself: rows, widths, traffic, cache and notes of its entry, evaluated into its node.
+
+use super::expand::Expansion;
+use super::node::{ExpertUse, Moved, Node, Status, Tensor, Work};
+use super::scope::{Place, Scope};
+use crate::db::{DbError, Entry, Row, RowKind};
+use crate::formula::{Expr, Formula, Kind};
+use crate::value::Name;
+use std::rc::Rc;
+use std::sync::LazyLock;
+
+static ROWS: LazyLock<Name> = LazyLock::new(|| Name::new("N"));
+
+impl<'e> Expansion<'e> {
+    /// Evaluates everything of an entry that is not its tensors and children.
+    pub(super) fn own_work(
+        &mut self,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        node: &mut Node<'e>,
+    ) -> Result<(), DbError> {
+        self.widths(entry, scope, node)?;
+        if let Some(experts) = &entry.experts {
+            let total = self.int(scope, &experts.total, entry)?;
+            let per_token = self.int(scope, &experts.per_token, entry)?;
+            let rows = self
+                .evaluator
+                .value(scope, rows_expr())
+                .map(|(v, _)| v.to_f64().unwrap_or(0.0));
+            let tokens = rows.map_err(|e| DbError::schema(&entry.key, "experts", e.to_string()))?;
+            let share = if total == 0 {
+                0.0
+            } else {
+                per_token as f64 / total as f64
+            };
+            let expected_distinct = total as f64 * (1.0 - (1.0 - share).powf(tokens));
+            let elements = node
+                .tensors
+                .iter()
+                .filter(|t| experts.tensors.contains(&t.name))
+                .map(|t| t.elements)
+                .sum();
+            node.experts = Some(ExpertUse {
+                total,
+                per_token,
+                expected_distinct,
+                elements,
+            });
+        }
+        let mut borrowed: Vec<&str> = Vec::new();
+        for row in &entry.rows {
+            let work = self.work(row, entry, scope, node)?;
+            if let (RowKind::WeightMac, Some(operand)) = (&row.kind, &row.operand)
+                && !node.tensors.iter().any(|t| t.name == *operand)
+            {
+                borrowed.push(operand);
+            }
+            node.work.push(work);
+        }
+        self.traffic(entry, scope, node, &borrowed)?;
+        if entry.only_templates()
+            && let Some(analysis) = &entry.flop_analysis
+        {
+            node.estimated_flops = self.int(scope, &analysis.formula, entry)?;
+            node.status = Status::Estimated;
+        }
+        for (name, formula) in &entry.cache {
+            node.cache
+                .push((name.clone(), self.int(scope, formula, entry)?));
+        }
+        for note in &entry.notes {
+            let place = Place::of(entry, &note.when);
+            if self.value(scope, &note.when.expr, place)?.truth() {
+                node.notes.push((note.code.clone(), note.message.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn widths(
+        &mut self,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        node: &mut Node<'e>,
+    ) -> Result<(), DbError> {
+        let precision = &entry.precision;
+        for (formula, slot) in [
+            (&precision.weight, &mut node.weight_bits),
+            (&precision.activation, &mut node.activation_bits),
+        ] {
+            let Some(formula) = formula else { continue };
+            let bits = self.int(scope, formula, entry)?;
+            let width = u32::try_from(bits).ok().filter(|b| (1..=64).contains(b));
+            *slot = Some(width.ok_or_else(|| {
+                let reason = format!("a width is 1 to 64 bits, not {bits}");
+                DbError::schema(&entry.key, &*formula.field, reason)
+            })?);
+        }
+        if let Some(rule) = self.rule.as_ref().filter(|rule| {
+            rule.of
+                .iter()
+                .any(|class| class.replace('.', "__") == *entry.key)
+        }) && !self.spared()
+        {
+            let bits = |b: Option<i128>| b.and_then(|b| u32::try_from(b).ok());
+            node.weight_bits = bits(rule.weight_bits).or(node.weight_bits);
+            node.activation_bits = bits(rule.activation_bits).or(node.activation_bits);
+        }
+        Ok(())
+    }
+
+    fn work(
+        &mut self,
+        row: &'e Row,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        node: &mut Node<'e>,
+    ) -> Result<Work<'e>, DbError> {
+        let count = self.int(scope, &row.formula, entry)?;
+        let too_many = || {
+            DbError::schema(
+                &entry.key,
+                format!("rows.{}", row.name),
+                "the count does not fit 128 bits",
+            )
+        };
+        let flops = match &row.kind {
+            RowKind::WeightMac | RowKind::ActMac => 0,
+            RowKind::Flops => count,
+            RowKind::Elements(kind) => {
+                let unit = self.evaluator.db.elementwise(kind)?;
+                let times = |n: i128| count.checked_mul(n.unsigned_abs()).ok_or_else(too_many);
+                if entry.traffic.is_none() {
+                    node.moved.reads = node
+                        .moved
+                        .reads
+                        .checked_add(times(unit.reads)?)
+                        .ok_or_else(too_many)?;
+                    node.moved.writes = node
+                        .moved
+                        .writes
+                        .checked_add(times(unit.writes)?)
+                        .ok_or_else(too_many)?;
+                }
+                times(unit.flops)?
+            }
+        };
+        let weight_bits = match (&row.kind, &row.operand) {
+            (RowKind::WeightMac, Some(operand)) => operand_owner(node, operand)
+                .map_or(node.weight_bits, |(owner, _)| owner.weight_bits),
+            _ => None,
+        };
+        Ok(Work {
+            name: &row.name,
+            kind: &row.kind,
+            operand: row.operand.as_deref(),
+            count,
+            flops,
+            weight_bits,
+        })
+    }
+
+    fn traffic(
+        &mut self,
+        entry: &'e Entry,
+        scope: &Rc<Scope<'e>>,
+        node: &mut Node<'e>,
+        borrowed: &[&str],
+    ) -> Result<(), DbError> {
+        let mut whole = true;
+        if let Some(traffic) = &entry.traffic {
+            let mut part = |formula: &'e Option<Formula>| match formula {
+                Some(formula) => self.int(scope, formula, entry),
+                None => Ok(0),
+            };
+            node.moved = Moved {
+                reads: part(&traffic.reads)?,
+                writes: part(&traffic.writes)?,
+                kv_reads: part(&traffic.kv_reads)?,
+                kv_writes: part(&traffic.kv_writes)?,
+                intermediates: part(&traffic.intermediates)?,
+            };
+            if let Some(formula) = &traffic.weight_reads {
+                let elements = self.int(scope, formula, entry)?;
+                node.weight_reads.push((elements, None));
+                whole = false;
+            }
+        }
+        if whole {
+            for tensor in &node.tensors {
+                let bits = node.weight_bits.filter(|_| tensor.multiplied);
+                let expert = entry
+                    .experts
+                    .as_ref()
+                    .is_some_and(|e| e.tensors.contains(&tensor.name));
+                let elements = match node.experts.filter(|e| expert && e.total > 0) {
+                    Some(experts) => (tensor.elements as f64 / experts.total as f64
+                        * experts.expected_distinct)
+                        .round() as u128,
+                    None => tensor.elements,
+                };
+                node.weight_reads.push((elements, bits));
+            }
+        }
+        for operand in borrowed {
+            let Some((owner, name)) = operand_owner(node, operand) else {
+                let reason =
+                    format!("the operand `{operand}` is no tensor of this module or of a child");
+                return Err(DbError::schema(&entry.key, "rows", reason));
+            };
+            let mut reads = Vec::new();
+            owned_tensors(&owner, name.is_empty(), &mut reads);
+            node.weight_reads.extend(reads);
+        }
+        Ok(())
+    }
+}
+
+/// The module below `node` that an operand such as `dt_proj.weight` belongs to, and what is left of the path.
+fn operand_owner<'e, 'p>(node: &Node<'e>, operand: &'p str) -> Option<(Rc<Node<'e>>, &'p str)> {
+    let (first, rest) = operand.split_once('.').unwrap_or((operand, ""));
+    let (_, child) = node.children.iter().find(|(name, _)| **name == *first)?;
+    if rest.is_empty() || child.tensors.iter().any(|t| *t.name == *rest) {
+        return Some((child.clone(), rest));
+    }
+    operand_owner(child, rest)
+}
+
+/// The tensor at a dotted path below `node`.
+pub(crate) fn find_tensor<'n>(node: &'n Node<'_>, path: &str) -> Option<&'n Tensor> {
+    if let Some(tensor) = node.tensors.iter().find(|t| *t.name == *path) {
+        return Some(tensor);
+    }
+    let (first, rest) = path.split_once('.')?;
+    let (_, child) = node.children.iter().find(|(name, _)| **name == *first)?;
+    find_tensor(child, rest)
+}
+
+/// Every tensor that a borrowed operand brings: those of its module, or of everything below a module that is named whole.
+fn owned_tensors(owner: &Node<'_>, whole: bool, reads: &mut Vec<(u128, Option<u32>)>) {
+    reads.extend(
+        owner
+            .tensors
+            .iter()
+            .map(|t| (t.elements, owner.weight_bits.filter(|_| t.multiplied))),
+    );
+    if whole {
+        owner
+            .children
+            .iter()
+            .for_each(|(_, child)| owned_tensors(child, true, reads));
+    }
+}
+
+fn rows_expr() -> &'static Expr {
+    static EXPR: LazyLock<Expr> = LazyLock::new(|| Expr::new(0, Kind::Name(*ROWS)));
+    &EXPR
+}
