@@ -46,7 +46,7 @@ pub(super) fn run(args: DbArgs) -> Outcome {
 
 fn answer(common: &DbCommon, text: &str, value: &impl serde::Serialize) -> Outcome {
     let text = match common.format {
-        DbFormat::Table => text.to_string(),
+        DbFormat::Table => units::visible_lines(text),
         DbFormat::Json => serde_json::to_string_pretty(value).map_err(|e| input(e.to_string()))?,
     };
     write_out(&text, None)?;

@@ -376,7 +376,13 @@ fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
                 to_json(&objects)?
             }
             FormatArg::Csv => csv::models(&models, &request.columns),
-            format => table::models(&models, &request.columns, format == FormatArg::Markdown),
+            format => {
+                let body = table::models(&models, &request.columns, format == FormatArg::Markdown);
+                format!(
+                    "{body}\n\n{}",
+                    table::conventions_line(&request.conventions)
+                )
+            }
         };
         write_out(&text, request.shown.output.as_deref())?;
     }
@@ -410,12 +416,14 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
         let text = match request.shown.format {
             FormatArg::Json => to_json(&json::sweep(&meta, &request.conventions, &points))?,
             FormatArg::Csv => csv::sweep(&points, &request.columns, &root),
-            format => table::sweep(
-                &points,
-                &request.columns,
-                &root,
-                format == FormatArg::Markdown,
-            ),
+            format => {
+                let markdown = format == FormatArg::Markdown;
+                let body = table::sweep(&points, &request.columns, &root, markdown);
+                let phase = points.first().map_or("", |(w, _, _)| w.phase.name());
+                let name = table::model_name(&meta);
+                let conventions = table::conventions_line(&request.conventions);
+                format!("{name}: {phase}\n\n{body}\n\n{conventions}")
+            }
         };
         write_out(&text, request.shown.output.as_deref())?;
     }

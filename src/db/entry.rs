@@ -352,6 +352,12 @@ pub(super) fn build(
             ));
         }
     }
+    for key in ["doc", "thinking_process"] {
+        fields.string(key)?;
+    }
+    for key in ["stored", "stored_paths", "rename", "code_location"] {
+        fields.object(key)?;
+    }
     let flop_analysis = fields
         .object("flop_analysis")?
         .map(|o| flop_analysis(key, o))

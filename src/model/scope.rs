@@ -389,7 +389,7 @@ impl<'e> Evaluator<'e> {
                 let fallback = match written {
                     None => &rule.missing,
                     Some(Value::None) => &rule.null,
-                    Some(value) => return Ok(value.clone()),
+                    Some(value) => return numeric(rule, value).map(|()| value.clone()),
                 };
                 match fallback {
                     Some(formula) => self.own(at, formula, &format!("config.{name}"), budget),
@@ -576,6 +576,22 @@ impl<'e> Evaluator<'e> {
                 next = at.parent.as_ref();
             }
         }
+    }
+}
+
+/// What a database gives a number for, a config has to give a number for, or null.
+fn numeric(rule: &ConfigRule, value: &Value) -> Result<(), EvalErrorKind> {
+    let default = match rule.missing.as_ref().map(|f| &f.expr.kind) {
+        Some(crate::formula::Kind::Value(default @ Value::Int(_))) => default,
+        _ => return Ok(()),
+    };
+    match value {
+        Value::Int(_) | Value::Ratio(_) | Value::None | Value::Opaque(_) => Ok(()),
+        other => Err(EvalErrorKind::Kind(format!(
+            "the config's `{}` has to be a number like its default {default}, not {}",
+            rule.keys.join("` or `"),
+            other.describe()
+        ))),
     }
 }
 

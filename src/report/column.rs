@@ -182,6 +182,11 @@ impl Column {
         !matches!(self.of, Content::Text(_))
     }
 
+    /// Whether it is a part of a whole, which says nothing about whole models.
+    pub fn is_share(&self) -> bool {
+        matches!(self.of, Content::Share(_))
+    }
+
     /// The cell for people.
     pub fn cell(&self, row: &Row, totals: &Metrics) -> String {
         self.show(row, &of_all(row), totals)

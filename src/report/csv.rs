@@ -6,6 +6,7 @@ use super::column::Column;
 use crate::analysis::{Analysis, Metrics, Row, Totals};
 use crate::model::Workload;
 use crate::report::Meta;
+use crate::units;
 
 /// Rows of an analysis.
 pub fn rows(rows: &[&Row], columns: &[&Column], totals: &Metrics) -> String {
@@ -77,7 +78,7 @@ pub fn sweep(points: &[(Workload, u32, Totals)], columns: &[&Column], root: &Row
 }
 
 fn line(fields: impl Iterator<Item = String>) -> String {
-    let quoted = fields.map(|f| {
+    let quoted = fields.map(|f| units::visible(&f)).map(|f| {
         if f.contains([',', '"', '\n', '\r']) {
             format!("\"{}\"", f.replace('"', "\"\""))
         } else {

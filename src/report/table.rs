@@ -18,9 +18,8 @@ pub struct Layout {
 
 /// A table of rows.
 pub fn rows(rows: &[&Row], columns: &[&Column], totals: &Metrics, layout: Layout) -> String {
-    let mut table = blank(layout.markdown);
     let first = if layout.tree { "module" } else { "path" };
-    table.set_header(std::iter::once(first).chain(columns.iter().map(|c| c.heading)));
+    let mut grid = Grid::new([first], columns, [], layout.markdown);
     let mut shown: Vec<&str> = Vec::new();
     for row in rows {
         let name = if layout.tree {
@@ -29,44 +28,29 @@ pub fn rows(rows: &[&Row], columns: &[&Column], totals: &Metrics, layout: Layout
             plain_label(row)
         };
         let cells = columns.iter().map(|c| c.cell(row, totals));
-        table.add_row(std::iter::once(name).chain(cells));
+        grid.rows.push(std::iter::once(name).chain(cells).collect());
     }
-    align(&mut table, columns);
-    table.to_string()
+    grid.print()
 }
 
 /// A table of one line per model.
 pub fn models(models: &[(Meta, Analysis)], columns: &[&Column], markdown: bool) -> String {
-    let mut table = blank(markdown);
-    let columns: Vec<&Column> = columns
-        .iter()
-        .filter(|c| !c.heading.contains("share"))
-        .copied()
-        .collect();
-    table.set_header(
-        std::iter::once("model")
-            .chain(columns.iter().map(|c| c.heading))
-            .chain(["KV/token"]),
-    );
+    let columns: Vec<&Column> = columns.iter().filter(|c| !c.is_share()).copied().collect();
+    let mut grid = Grid::new(["model"], &columns, ["KV/token"], markdown);
     for (meta, analysis) in models {
         let Some(root) = analysis.rows.first() else {
             continue;
         };
+        let totals = &analysis.totals;
         let cells = columns
             .iter()
-            .map(|c| c.show(root, &analysis.totals.all, &analysis.totals.all));
-        let kv = units::binary(analysis.totals.kv_cache_bytes_per_token);
-        table.add_row(
-            std::iter::once(units::visible(&meta.id))
-                .chain(cells)
-                .chain([kv]),
-        );
+            .map(|c| c.show(root, &totals.all, &totals.all));
+        let kv = units::binary(totals.kv_cache_bytes_per_token);
+        let id = units::visible(&meta.id);
+        grid.rows
+            .push(std::iter::once(id).chain(cells).chain([kv]).collect());
     }
-    align(&mut table, &columns);
-    if let Some(last) = table.column_mut(columns.len() + 1) {
-        last.set_cell_alignment(CellAlignment::Right);
-    }
-    table.to_string()
+    grid.print()
 }
 
 /// A table of one line per point of a sweep.
@@ -76,57 +60,145 @@ pub fn sweep(
     root: &Row,
     markdown: bool,
 ) -> String {
-    let mut table = blank(markdown);
-    let columns: Vec<&Column> = columns
-        .iter()
-        .filter(|c| c.numeric() && !c.heading.contains("share"))
-        .copied()
-        .collect();
-    table.set_header(
-        ["batch", "seq-len"]
-            .into_iter()
-            .chain(columns.iter().map(|c| c.heading))
-            .chain(["KV cache"]),
-    );
+    let useful = |c: &&&Column| c.numeric() && !c.is_share();
+    let columns: Vec<&Column> = columns.iter().filter(useful).copied().collect();
+    let mut grid = Grid::new(["batch", "seq-len"], &columns, ["KV cache"], markdown);
+    grid.numeric.fill(true);
     for (workload, _, totals) in points {
         let cells = columns
             .iter()
             .map(|c| c.show(root, &totals.all, &totals.all));
         let sizes = [workload.batch.to_string(), workload.seq_len.to_string()];
-        table.add_row(
-            sizes
-                .into_iter()
-                .chain(cells)
-                .chain([units::binary(totals.kv_cache_bytes)]),
-        );
+        let cache = units::binary(totals.kv_cache_bytes);
+        grid.rows
+            .push(sizes.into_iter().chain(cells).chain([cache]).collect());
     }
-    for i in 0..columns.len() + 3 {
-        if let Some(column) = table.column_mut(i) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.to_string()
+    grid.print()
 }
 
-fn blank(markdown: bool) -> Table {
-    let mut table = Table::new();
-    // One rule under the headings; blank lines and boxes cost width and say nothing.
-    let plain = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
-    table.load_style(if markdown {
-        presets::ASCII_MARKDOWN
-    } else {
-        plain
-    });
-    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
-    table
+/// Widest line that is printed, where the numbers leave it a choice.
+const WIDTH: usize = 100;
+
+/// Cells before they become a table.
+struct Grid {
+    header: Vec<String>,
+    numeric: Vec<bool>,
+    rows: Vec<Vec<String>>,
+    markdown: bool,
 }
 
-fn align(table: &mut Table, columns: &[&Column]) {
-    for (i, column) in columns.iter().enumerate() {
-        if let Some(c) = table.column_mut(i + 1).filter(|_| column.numeric()) {
-            c.set_cell_alignment(CellAlignment::Right);
+impl Grid {
+    fn new<const A: usize, const B: usize>(
+        before: [&str; A],
+        columns: &[&Column],
+        after: [&str; B],
+        markdown: bool,
+    ) -> Grid {
+        let headings = columns.iter().map(|c| c.heading);
+        let header = before
+            .into_iter()
+            .chain(headings)
+            .chain(after)
+            .map(String::from)
+            .collect();
+        let mut numeric = vec![false; A];
+        numeric.extend(columns.iter().map(|c| c.numeric()));
+        numeric.extend([true; B]);
+        Grid {
+            header,
+            numeric,
+            rows: Vec::new(),
+            markdown,
         }
     }
+
+    fn print(mut self) -> String {
+        if !self.markdown {
+            self.fit();
+        }
+        let mut table = Table::new();
+        // One rule under the headings; blank lines and boxes cost width and say nothing.
+        let plain = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
+        table.load_style(if self.markdown {
+            presets::ASCII_MARKDOWN
+        } else {
+            plain
+        });
+        table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+        table.set_header(self.header);
+        for row in self.rows {
+            table.add_row(row);
+        }
+        for (i, numeric) in self.numeric.iter().enumerate() {
+            let Some(column) = table.column_mut(i) else {
+                continue;
+            };
+            if *numeric {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+            if !self.markdown {
+                column.set_padding((0, GAP));
+            }
+        }
+        table.trim_fmt()
+    }
+
+    /// Shortens text, classes before names, until the lines fit; numbers are never cut.
+    fn fit(&mut self) {
+        let width = |column: usize, grid: &Grid| {
+            let cells = grid.rows.iter().map(|row| row[column].chars().count());
+            cells
+                .chain([grid.header[column].chars().count()])
+                .max()
+                .unwrap_or(0)
+        };
+        let mut widths: Vec<usize> = (0..self.header.len()).map(|c| width(c, self)).collect();
+        let gaps = usize::from(GAP) * self.header.len() + self.header.len();
+        for (column, least) in (1..self.header.len()).map(|c| (c, 12)).chain([(0, 24)]) {
+            let over = (widths.iter().sum::<usize>() + gaps).saturating_sub(WIDTH);
+            if over == 0 || self.numeric[column] {
+                continue;
+            }
+            widths[column] = widths[column]
+                .saturating_sub(over)
+                .max(least.min(widths[column]));
+            for row in &mut self.rows {
+                row[column] = cut(&row[column], widths[column]);
+            }
+        }
+    }
+}
+
+/// Spaces between columns, besides the one that the table draws.
+const GAP: u16 = 1;
+
+/// At most `most` characters, the end replaced by an ellipsis where there are more.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_string();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// Lines of at most [`WIDTH`] characters, broken between words; what follows is indented.
+fn wrap(text: &str, indent: usize) -> String {
+    let mut out = String::new();
+    let mut length = 0;
+    for word in text.split(' ') {
+        let word_length = word.chars().count();
+        if length > 0 && length + 1 + word_length > WIDTH {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            length = indent;
+        } else if length > 0 {
+            out.push(' ');
+            length += 1;
+        }
+        out.push_str(word);
+        length += word_length;
+    }
+    out
 }
 
 /// The row's path below the row it hangs under, indented by how many rows it hangs under.
@@ -161,8 +233,36 @@ fn label<'r>(row: &'r Row, shown: &mut Vec<&'r str>, markdown: bool) -> String {
     if row.path.is_empty() {
         "(model)".into()
     } else {
-        format!("{indent}{}{times}", units::visible(name))
+        format!("{indent}{}{times}", units::visible(&short_range(name)))
     }
+}
+
+/// `{0-4,6-10,12-16}` -> `{0-4,6-10,..}`: the JSON has the whole list.
+fn short_range(name: &str) -> String {
+    const MOST: usize = 16;
+    let (Some(open), Some(close)) = (name.find('{'), name.find('}')) else {
+        return name.into();
+    };
+    if close < open || close - open <= MOST {
+        return name.into();
+    }
+    let inside = &name[open + 1..close];
+    let cut = inside
+        .char_indices()
+        .filter(|(at, c)| *c == ',' && *at < MOST - 4)
+        .map(|(at, _)| at)
+        .next_back();
+    cut.map_or_else(
+        || name.into(),
+        |at| {
+            format!(
+                "{}{{{},..}}{}",
+                &name[..open],
+                &inside[..at],
+                &name[close + 1..]
+            )
+        },
+    )
 }
 
 fn plain_label(row: &Row) -> String {
@@ -217,21 +317,30 @@ pub fn title(meta: &Meta, analysis: &Analysis) -> String {
         ),
         _ => format!("{} of {} x {} tokens", w.phase.name(), w.batch, w.seq_len),
     };
+    let line = format!(
+        "{}: {what}, {}-bit weights",
+        model_name(meta),
+        analysis.weight_bits
+    );
+    wrap(&line, 2)
+}
+
+/// `meta-llama/Llama-2-7b-hf (LlamaForCausalLM, from the catalog)`.
+pub fn model_name(meta: &Meta) -> String {
     let class = meta
         .architecture
         .rsplit(['.', '_'])
         .next()
         .unwrap_or(&meta.architecture);
+    let source = if meta.source == "local" {
+        "file"
+    } else {
+        meta.source
+    };
     format!(
-        "{} ({}, from the {}): {what}, {}-bit weights",
+        "{} ({}, from the {source})",
         units::visible(&meta.id),
-        units::visible(class),
-        if meta.source == "local" {
-            "file"
-        } else {
-            meta.source
-        },
-        analysis.weight_bits
+        units::visible(class)
     )
 }
 
@@ -313,20 +422,7 @@ pub fn footer(
         ));
     }
     lines.push(String::new());
-    let counted = if conventions.counted == "all" {
-        "1 MAC = 2 FLOPs plus elementwise work"
-    } else {
-        "1 MAC = 2 FLOPs, nothing else"
-    };
-    lines.push(format!(
-        "conventions: rows are for all modules they stand for; {counted}; attention {}, logits for {} positions; BOPs {}",
-        conventions.attention,
-        conventions.logits,
-        match conventions.bops {
-            "product" => "= MACs x weight bits x activation bits",
-            other => other,
-        }
-    ));
+    lines.push(conventions_line(conventions));
     if hidden > 0 {
         lines.push(format!(
             "{hidden} {} that cost nothing {} not shown (--all shows them)",
@@ -346,7 +442,26 @@ pub fn footer(
             units::visible(&note.message)
         ));
     }
-    lines.join("\n")
+    let wrapped: Vec<String> = lines.iter().map(|line| wrap(line, 9)).collect();
+    wrapped.join("\n")
+}
+
+/// What the numbers mean.
+pub fn conventions_line(conventions: &Conventions) -> String {
+    let counted = if conventions.counted == "all" {
+        "1 MAC = 2 FLOPs plus elementwise work"
+    } else {
+        "1 MAC = 2 FLOPs, nothing else"
+    };
+    let bops = match conventions.bops {
+        "product" => "MACs x weight bits x activation bits",
+        other => other,
+    };
+    let (attention, logits) = (conventions.attention, conventions.logits);
+    let line = format!(
+        "conventions: a row is for all modules that it stands for; {counted}; attention {attention}, logits for {logits} positions; BOPs = {bops}"
+    );
+    wrap(&line, 2)
 }
 
 /// Whether a row costs nothing at all.
