@@ -46,6 +46,20 @@ pub struct Read {
     pub kv_cache: u128,
 }
 
+impl Read {
+    /// All of it, if it fits.
+    pub fn total(&self) -> Option<u128> {
+        sum([self.weights, self.activations, self.kv_cache])
+    }
+}
+
+impl Written {
+    /// All of it, if it fits.
+    pub fn total(&self) -> Option<u128> {
+        sum([self.activations, self.kv_cache])
+    }
+}
+
 /// Bytes written, by what is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Written {
@@ -332,8 +346,8 @@ pub fn evaluate(
         macs: Some(metrics.macs),
         flops: Some(metrics.flops),
         bops: Some(metrics.bops),
-        read_bytes: Some(metrics.read.weights + metrics.read.activations + metrics.read.kv_cache),
-        write_bytes: Some(metrics.write.activations + metrics.write.kv_cache),
+        read_bytes: Some(metrics.read.total().ok_or_else(overflow)?),
+        write_bytes: Some(metrics.write.total().ok_or_else(overflow)?),
         intermediate_bytes: Some(metrics.intermediate_bytes),
         metrics: Some(metrics),
     })
@@ -391,6 +405,11 @@ pub fn measure(
 
 fn overflow() -> ModelError {
     ModelError::Overflow
+}
+
+/// The sum, if it fits.
+fn sum(parts: impl IntoIterator<Item = u128>) -> Option<u128> {
+    parts.into_iter().try_fold(0u128, u128::checked_add)
 }
 
 /// Bytes that `elements` of `bits` each take.
@@ -618,7 +637,7 @@ impl Sums {
             Some(unit) => *unit,
             None => {
                 let mut unit = Sums {
-                    cache: node.cache.iter().map(|(_, n)| n).sum(),
+                    cache: sum(node.cache.iter().map(|(_, n)| *n))?,
                     ..Sums::default()
                 };
                 if let Some(experts) = node.experts.filter(|e| e.total > 0) {
@@ -629,12 +648,8 @@ impl Sums {
                     unit.leaf_outputs = node.moved.writes;
                 }
                 if node.input_is_data {
-                    unit.data_macs = node
-                        .work
-                        .iter()
-                        .filter(|w| *w.kind == RowKind::WeightMac)
-                        .map(|w| w.count)
-                        .sum();
+                    let on_weights = |w: &&crate::model::Work<'_>| *w.kind == RowKind::WeightMac;
+                    unit.data_macs = sum(node.work.iter().filter(on_weights).map(|w| w.count))?;
                 }
                 for (_, child) in &node.children {
                     unit.add(child, child.calls, known)?;
@@ -705,8 +720,12 @@ impl Ties {
             };
             let owners = group.owners.iter().filter(inside).count() as u128;
             let again = owners.saturating_sub(1);
-            all.params = all.params.saturating_sub(again * group.elements);
-            all.weight_bytes = all.weight_bytes.saturating_sub(again * group.bytes);
+            all.params = all
+                .params
+                .saturating_sub(again.saturating_mul(group.elements));
+            all.weight_bytes = all
+                .weight_bytes
+                .saturating_sub(again.saturating_mul(group.bytes));
         }
     }
 }

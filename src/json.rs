@@ -452,7 +452,7 @@ mod tests {
     fn errors_name_line_and_column() {
         check(
             "{\"a\": 1,\n \"a\": 2}",
-            "line 2, column 6: the key \"a\" stands twice",
+            "line 2, column 7: the key \"a\" stands twice",
         );
         check("{\"a\": 01}", "line 1, column 7: `01` is not a number");
         check(

@@ -202,7 +202,7 @@ fn check(part: usize, parts: usize) {
         .collect();
     files.sort();
     assert!(
-        files.len() >= 250,
+        files.len() >= 450,
         "the fixtures are there: {}",
         files.len()
     );

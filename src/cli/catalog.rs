@@ -1,7 +1,7 @@
 //! `bitcost catalog`: models whose configs are embedded.
 
 use super::args::{CatalogArgs, DbFormat};
-use super::{Exit, Outcome, input, write_out};
+use super::{Exit, Outcome, input, to_json, write_out};
 use crate::source::Catalog;
 use crate::units;
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub(super) fn run(args: &CatalogArgs) -> Outcome {
         )));
     }
     let text = match args.format {
-        DbFormat::Json => serde_json::to_string_pretty(&lines).map_err(|e| input(e.to_string()))?,
+        DbFormat::Json => to_json(&lines)?,
         DbFormat::Table => {
             let width = lines.iter().map(|l| l.id.len()).max().unwrap_or(0);
             let line = |l: &Line| {

@@ -2,7 +2,7 @@
 
 use super::args::{DbArgs, DbCommand, DbCommon, DbFormat, WidthArgs};
 use super::inspect::matches;
-use super::{Exit, Failure, Outcome, database, input, model_failure, usage, write_out};
+use super::{Exit, Failure, Outcome, database, input, model_failure, to_json, usage, write_out};
 use crate::analysis::{self, ClassCost};
 use crate::check;
 use crate::db::{Db, KEYS};
@@ -35,8 +35,8 @@ pub(super) fn run(args: DbArgs) -> Outcome {
         } => {
             let db = database(&common.module_db)?;
             let arguments = parse_arguments(&arguments)?;
-            known_arguments(&db, &name, &arguments)?;
             let step = explain_class(&db, &name, &arguments, &Workload::default())?;
+            known_arguments(&db, &name, &arguments)?;
             answer(&common, &explain::text(&step), &step)
         }
         DbCommand::Deps { name, common } => deps(&name, &common),
@@ -47,7 +47,7 @@ pub(super) fn run(args: DbArgs) -> Outcome {
 fn answer(common: &DbCommon, text: &str, value: &impl serde::Serialize) -> Outcome {
     let text = match common.format {
         DbFormat::Table => units::visible_lines(text),
-        DbFormat::Json => serde_json::to_string_pretty(value).map_err(|e| input(e.to_string()))?,
+        DbFormat::Json => to_json(value)?,
     };
     write_out(&text, None)?;
     Ok(Exit::Ok)
@@ -112,7 +112,7 @@ fn show(name: &str, common: &DbCommon) -> Outcome {
     let db = database(&common.module_db)?;
     let entry = entry_of(&db, name)?;
     let json = report::entry_json(entry);
-    let text = serde_json::to_string_pretty(&json).map_err(|e| input(e.to_string()))?;
+    let text = to_json(&json)?;
     answer(common, &text, &json)
 }
 
@@ -158,7 +158,6 @@ fn run_check(file: Option<&std::path::Path>, common: &DbCommon) -> Outcome {
 fn eval(name: &str, arguments: &[String], widths: &WidthArgs, common: &DbCommon) -> Outcome {
     let db = database(&common.module_db)?;
     let arguments = parse_arguments(arguments)?;
-    known_arguments(&db, name, &arguments)?;
     let mut workload = Workload::default();
     let dtype = widths.dtype.unwrap_or(workload.widths.dtype);
     workload.widths.dtype = dtype;
@@ -167,6 +166,7 @@ fn eval(name: &str, arguments: &[String], widths: &WidthArgs, common: &DbCommon)
     workload.widths.kv = widths.kv_bits.unwrap_or(dtype);
     let cost: ClassCost = analysis::evaluate(&db, name, &arguments, &workload)
         .map_err(|e| model_failure(&db, name, e))?;
+    known_arguments(&db, name, &arguments)?;
     answer(
         common,
         &report::cost_text(&cost, &arguments),

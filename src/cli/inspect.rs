@@ -5,7 +5,8 @@ use super::args::{
     ShownArgs, WorkloadArgs,
 };
 use super::{
-    Exit, Failure, Outcome, database, database_hash, input, model_failure, usage, write_out,
+    Exit, Failure, Outcome, database, database_hash, input, model_failure, to_json, usage,
+    write_out,
 };
 use crate::analysis::{self, Analysis, Note, Options, Row, Totals};
 use crate::db::Db;
@@ -440,10 +441,6 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
     let notes = meter.notes();
     let notes: Vec<&Note> = notes.iter().collect();
     Ok(unresolved(request, &notes).unwrap_or(exit))
-}
-
-fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value).map_err(|e| input(e.to_string()))
 }
 
 /// The exit code: unresolved modules under `--strict` win over failed gates.

@@ -121,6 +121,19 @@ fn report_error(error: &anyhow::Error) {
     anstream::eprintln!("{red}error:{red:#} {}", crate::units::visible_lines(&text));
 }
 
+/// A value as JSON; the control characters that JSON leaves as they are become escapes too.
+fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| input(e.to_string()))?;
+    if !text.contains(|c: char| ('\u{7f}'..='\u{9f}').contains(&c)) {
+        return Ok(text);
+    }
+    let escaped = text.chars().map(|c| match c {
+        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    Ok(escaped.collect())
+}
+
 /// Writes a finished report to standard output or to a file; a reader that goes away ends the program quietly.
 fn write_out(text: &str, file: Option<&std::path::Path>) -> Result<(), Failure> {
     let Some(path) = file else {

@@ -140,8 +140,11 @@ impl Db {
         let mut keys = Vec::new();
         let mut seen = BTreeSet::new();
         for (key, value) in index {
-            let canonical = if overlay.is_some() {
-                canonical_key(&key, &value)?
+            let canonical = if let Some(file) = &overlay {
+                canonical_key(&key, &value).map_err(|e| DbError {
+                    reason: format!("{file}: {}", e.reason),
+                    ..e
+                })?
             } else {
                 key.clone()
             };

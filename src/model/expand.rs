@@ -323,7 +323,7 @@ impl<'e> Expansion<'e> {
                 .collect::<Vec<_>>()
                 .join(", ");
             let config = self.evaluator.config_read(scope, selector);
-            let reason = format!("`{text}` is not one of {known}");
+            let reason = format!("`{}` is not one of {known}", crate::value::shortened(&text));
             return Err(DbError {
                 config,
                 kind: Fault::Evaluation,

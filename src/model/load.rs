@@ -108,8 +108,8 @@ impl<'e> Model<'e> {
             _ => None,
         };
         let architecture: Arc<str> = match class.or(named) {
-            Some(name) => name.into(),
-            None => match model_type.as_deref().and_then(|t| root_of_type(db, t)) {
+            Some(name) if !name.is_empty() => name.into(),
+            _ => match model_type.as_deref().and_then(|t| root_of_type(db, t)) {
                 Some(key) => key,
                 None => {
                     let written = config

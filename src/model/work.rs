@@ -34,12 +34,16 @@ impl<'e> Expansion<'e> {
                 per_token as f64 / total as f64
             };
             let expected_distinct = total as f64 * (1.0 - (1.0 - share).powf(tokens));
-            let elements = node
+            let stacked = node
                 .tensors
                 .iter()
-                .filter(|t| experts.tensors.contains(&t.name))
+                .filter(|t| experts.tensors.contains(&t.name));
+            let elements = stacked
                 .map(|t| t.elements)
-                .sum();
+                .try_fold(0u128, u128::checked_add);
+            let elements = elements.ok_or_else(|| {
+                DbError::schema(&entry.key, "experts", "the tensors do not fit 128 bits")
+            })?;
             node.experts = Some(ExpertUse {
                 total,
                 per_token,

@@ -109,7 +109,7 @@ pub const COLUMNS: &[Column] = &[
         name: "writes",
         heading: "written",
         doc: "bytes written, the cache included",
-        of: Content::Bytes(|m| m.write.activations + m.write.kv_cache),
+        of: Content::Bytes(|m| m.write.activations.saturating_add(m.write.kv_cache)),
     },
     Column {
         name: "intermediates",

@@ -98,6 +98,11 @@ impl Serialize for Ordered {
     }
 }
 
+/// A sum of bytes, if it fits.
+fn bytes_of(total: Option<u128>) -> String {
+    total.map_or_else(|| "more than fits 128".into(), units::grouped)
+}
+
 /// The cost of one class for people.
 pub fn cost_text(cost: &ClassCost, arguments: &[(Name, Value)]) -> String {
     let given = arguments
@@ -126,7 +131,7 @@ pub fn cost_text(cost: &ClassCost, arguments: &[(Name, Value)]) -> String {
         Some(m) => {
             out += &format!(
                 "reads         {} bytes: weights {}, activations {}",
-                units::grouped(m.read.weights + m.read.activations + m.read.kv_cache),
+                bytes_of(m.read.total()),
                 units::grouped(m.read.weights),
                 units::grouped(m.read.activations)
             );
