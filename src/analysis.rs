@@ -573,7 +573,11 @@ impl Meter {
         };
         Ok(Totals {
             params_active: all.params.saturating_sub(sums.idle_expert_params),
-            kv_cache_bytes: bytes(sums.cache, self.widths.kv).ok_or_else(overflow)?,
+            // Training keeps activations, not a cache.
+            kv_cache_bytes: match train {
+                Some(_) => 0,
+                None => bytes(sums.cache, self.widths.kv).ok_or_else(overflow)?,
+            },
             kv_cache_bytes_per_token: 0,
             train,
             all,

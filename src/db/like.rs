@@ -66,7 +66,8 @@ impl Db {
             .and_then(|o| o.get("like"))
             .and_then(Value::as_str);
         let Some(like) = like else { return Ok(None) };
-        Ok(Some((like.into(), renames(file, record.as_object())?)))
+        let like = super::key_of_path(like).into();
+        Ok(Some((like, renames(file, record.as_object())?)))
     }
 
     /// The key that class `class` of the family `file` is derived from, and the renames that derive it.

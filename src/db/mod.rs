@@ -307,13 +307,6 @@ impl Db {
         }
         let dotted = class.contains('.').then(|| class.replace('.', "__"));
         let class = dotted.as_deref().unwrap_or(class);
-        if let Some((key, _)) = self
-            .written
-            .get_key_value(class)
-            .filter(|(key, _)| !self.is_family(key))
-        {
-            return Ok(key.clone());
-        }
         if let Some((file, class)) = class
             .rsplit_once("__")
             .filter(|(file, _)| self.is_family(file))
@@ -321,8 +314,16 @@ impl Db {
         {
             return Ok(key);
         }
-        if let Some(key) = self.in_file(class, file) {
+        // A full key means one entry; a bare class name means its own file first, whatever other entries are called.
+        if !class.contains("__")
+            && let Some(key) = self.in_file(class, file)
+        {
             return Ok(key);
+        }
+        if let Some((key, _)) = self.written.get_key_value(class)
+            && !self.is_family(key)
+        {
+            return Ok(key.clone());
         }
         match self.by_class.get(class).map(Vec::as_slice) {
             Some([only]) => return Ok(only.clone()),

@@ -478,9 +478,17 @@ impl<'e> Evaluator<'e> {
         expr: &Expr,
         error: crate::formula::EvalError,
     ) -> DbError {
-        let inner = matches!(error.kind, EvalErrorKind::Inner(_));
+        // Which values were read tells something only where a value is wrong.
+        let by_value = !matches!(
+            error.kind,
+            EvalErrorKind::Inner(_)
+                | EvalErrorKind::UnknownName { .. }
+                | EvalErrorKind::UnknownFunction { .. }
+                | EvalErrorKind::Arity { .. }
+                | EvalErrorKind::Cycle(_)
+        );
         let mut failed = DbError::eval(entry, field, text, error);
-        if !inner && failed.kind == Fault::Evaluation {
+        if by_value && failed.kind == Fault::Evaluation {
             failed.config = self.config_read(scope, expr);
             if failed.reason.contains("does not fit") {
                 failed.config.extend(self.sizes_asked(scope));

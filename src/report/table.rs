@@ -325,7 +325,7 @@ pub fn title(meta: &Meta, analysis: &Analysis) -> String {
     wrap(&line, 2)
 }
 
-/// `meta-llama/Llama-2-7b-hf (LlamaForCausalLM, from the catalog)`.
+/// `meta-llama/Llama-2-7b-hf (LlamaForCausalLM, catalog)`.
 pub fn model_name(meta: &Meta) -> String {
     let class = meta
         .architecture
@@ -338,7 +338,7 @@ pub fn model_name(meta: &Meta) -> String {
         meta.source
     };
     format!(
-        "{} ({}, from the {source})",
+        "{} ({}, {source})",
         units::visible(&meta.id),
         units::visible(class)
     )
@@ -390,7 +390,7 @@ pub fn footer(
             experts.per_token, experts.total, experts.expected_distinct
         ));
     }
-    if meta.generates {
+    if meta.generates && t.train.is_none() {
         lines.push(format!(
             "KV cache {} bytes held, {} bytes per token",
             units::grouped(t.kv_cache_bytes),
@@ -425,9 +425,12 @@ pub fn footer(
     lines.push(conventions_line(conventions));
     if hidden > 0 {
         lines.push(format!(
-            "{hidden} {} that cost nothing {} not shown (--all shows them)",
-            if hidden == 1 { "row" } else { "rows" },
-            if hidden == 1 { "is" } else { "are" }
+            "{hidden} {} not shown (--all shows them)",
+            if hidden == 1 {
+                "row that costs nothing is"
+            } else {
+                "rows that cost nothing are"
+            }
         ));
     }
     for note in &analysis.notes {
@@ -442,7 +445,14 @@ pub fn footer(
             units::visible(&note.message)
         ));
     }
-    let wrapped: Vec<String> = lines.iter().map(|line| wrap(line, 9)).collect();
+    let wrap_line = |line: &String| {
+        if line.contains('\n') {
+            line.clone()
+        } else {
+            wrap(line, 9)
+        }
+    };
+    let wrapped: Vec<String> = lines.iter().map(wrap_line).collect();
     wrapped.join("\n")
 }
 
