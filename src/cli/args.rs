@@ -87,18 +87,8 @@ pub(super) struct WorkloadArgs {
     /// What the model does [default: prefill for models that generate, else forward]
     #[arg(long)]
     pub phase: Option<PhaseArg>,
-    /// Number format of everything that nothing else is said about [default: the config's]
-    #[arg(long, value_name = "DTYPE", value_parser = parse_dtype)]
-    pub dtype: Option<u32>,
-    /// Width of every weight [default: what quantization_config says, else the dtype]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub weight_bits: Option<u32>,
-    /// Width of every activation [default: the dtype; 8 into BitLinear]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub activation_bits: Option<u32>,
-    /// Width of the KV cache [default: the dtype]
-    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub kv_bits: Option<u32>,
+    #[command(flatten)]
+    pub widths: WidthArgs,
     /// Query-key pairs: all that eager code computes, or those that a causal mask leaves
     #[arg(long, default_value = "full")]
     pub attention: AttentionArg,
@@ -337,16 +327,16 @@ pub(super) struct DbCommon {
 
 #[derive(Args, Debug)]
 pub(super) struct WidthArgs {
-    /// Number format
+    /// Number format of everything that nothing else is said about [default: the config's; 16 bits in `db eval`]
     #[arg(long, value_name = "DTYPE", value_parser = parse_dtype)]
     pub dtype: Option<u32>,
-    /// Width of every weight
+    /// Width of every weight [default: what quantization_config says, else the dtype]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub weight_bits: Option<u32>,
-    /// Width of every activation
+    /// Width of every activation [default: the dtype; 8 into BitLinear]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub activation_bits: Option<u32>,
-    /// Width of the KV cache
+    /// Width of the KV cache [default: the dtype]
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub kv_bits: Option<u32>,
 }
@@ -368,7 +358,7 @@ pub(super) struct CatalogArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct SchemaArgs {
-    /// Which output: inspect, sweep, db-eval
+    /// Which output: inspect, sweep, by-class, db-eval
     pub name: String,
 }
 

@@ -151,10 +151,10 @@ fn asked(w: &WorkloadArgs, batch: Option<u64>, seq_len: Option<u64>) -> Asked {
         image_size: w.image_size,
         causal: w.attention == AttentionArg::Causal,
         last_logits: w.logits == LogitsArg::Last,
-        dtype_bits: w.dtype,
-        weight_bits: w.weight_bits,
-        activation_bits: w.activation_bits,
-        kv_bits: w.kv_bits,
+        dtype_bits: w.widths.dtype,
+        weight_bits: w.widths.weight_bits,
+        activation_bits: w.widths.activation_bits,
+        kv_bits: w.widths.kv_bits,
     }
 }
 

@@ -205,10 +205,7 @@ impl<'e> Expansion<'e> {
         }
         if entry.container {
             let mut node = self.empty(entry, scope.clone());
-            let mut list = List {
-                flow: input,
-                children: Vec::new(),
-            };
+            let mut list = List::new(input);
             for item in &call.positional {
                 self.items(item, scope, place, &mut list)?;
             }
@@ -654,10 +651,7 @@ impl<'e> Expansion<'e> {
     ) -> Result<Flow, DbError> {
         let named = match &entry.children {
             Children::Numbered(formula) => {
-                let mut list = List {
-                    flow: input,
-                    children: Vec::new(),
-                };
+                let mut list = List::new(input);
                 self.items(&formula.expr, scope, Place::of(entry, formula), &mut list)?;
                 node.children = list.children;
                 return Ok(list.flow);
@@ -779,10 +773,7 @@ impl<'e> Expansion<'e> {
     ) -> Built<'e> {
         let key = self.evaluator.db.resolve("torch__nn__ModuleList", "")?;
         let mut node = self.empty(self.evaluator.db.entry(&key)?, scope.clone());
-        let mut list = List {
-            flow: input,
-            children: Vec::new(),
-        };
+        let mut list = List::new(input);
         self.items(spec, scope, place, &mut list)?;
         node.children = list.children;
         Ok((Rc::new(node), list.flow))
@@ -932,6 +923,13 @@ struct List<'e> {
 }
 
 impl<'e> List<'e> {
+    fn new(flow: Flow) -> List<'e> {
+        List {
+            flow,
+            children: Vec::new(),
+        }
+    }
+
     fn push(&mut self, node: Rc<Node<'e>>) {
         let number = self.children.len().to_string();
         self.children.push((number.into(), node));

@@ -8,15 +8,22 @@ use serde::Serialize;
 /// One object of `bitcost.inspect/1`.
 #[derive(Serialize)]
 pub struct InspectJson<'a> {
-    schema: &'static str,
-    tool: Tool,
-    db: Database<'a>,
-    model: ModelJson<'a>,
+    #[serde(flatten)]
+    head: Head<'a>,
     workload: WorkloadJson,
     conventions: &'a Conventions,
     totals: TotalsJson,
     modules: Vec<ModuleJson<'a>>,
     notes: Vec<NoteJson<'a>>,
+}
+
+/// What every output begins with.
+#[derive(Serialize)]
+struct Head<'a> {
+    schema: &'static str,
+    tool: Tool,
+    db: Database<'a>,
+    model: ModelJson<'a>,
 }
 
 #[derive(Serialize)]
@@ -183,15 +190,9 @@ fn note(note: &Note) -> NoteJson<'_> {
     }
 }
 
-/// The JSON of an analysis.
-pub fn inspect<'a>(
-    meta: &'a Meta,
-    conventions: &'a Conventions,
-    analysis: &'a Analysis,
-    rows: &'a [Row],
-) -> InspectJson<'a> {
-    InspectJson {
-        schema: "bitcost.inspect/1",
+fn head<'a>(schema: &'static str, meta: &'a Meta) -> Head<'a> {
+    Head {
+        schema,
         tool: Tool {
             name: "bitcost",
             version: env!("CARGO_PKG_VERSION"),
@@ -207,6 +208,18 @@ pub fn inspect<'a>(
             architecture: &meta.architecture,
             model_type: meta.model_type.as_deref(),
         },
+    }
+}
+
+/// The JSON of an analysis.
+pub fn inspect<'a>(
+    meta: &'a Meta,
+    conventions: &'a Conventions,
+    analysis: &'a Analysis,
+    rows: &'a [Row],
+) -> InspectJson<'a> {
+    InspectJson {
+        head: head("bitcost.inspect/1", meta),
         workload: workload(
             &analysis.workload,
             analysis.weight_bits,
@@ -222,10 +235,8 @@ pub fn inspect<'a>(
 /// One object of `bitcost.sweep/1`.
 #[derive(Serialize)]
 pub struct SweepJson<'a> {
-    schema: &'static str,
-    tool: Tool,
-    db: Database<'a>,
-    model: ModelJson<'a>,
+    #[serde(flatten)]
+    head: Head<'a>,
     conventions: &'a Conventions,
     points: Vec<PointJson>,
 }
@@ -243,22 +254,7 @@ pub fn sweep<'a>(
     points: &[(Workload, u32, Totals)],
 ) -> SweepJson<'a> {
     SweepJson {
-        schema: "bitcost.sweep/1",
-        tool: Tool {
-            name: "bitcost",
-            version: env!("CARGO_PKG_VERSION"),
-        },
-        db: Database {
-            sha256: &meta.db_sha256,
-            overlays: &meta.overlays,
-        },
-        model: ModelJson {
-            id: &meta.id,
-            revision: meta.revision.as_deref(),
-            source: meta.source,
-            architecture: &meta.architecture,
-            model_type: meta.model_type.as_deref(),
-        },
+        head: head("bitcost.sweep/1", meta),
         conventions,
         points: points
             .iter()
@@ -273,10 +269,8 @@ pub fn sweep<'a>(
 /// One object of `bitcost.by-class/1`.
 #[derive(Serialize)]
 pub struct ByClassJson<'a> {
-    schema: &'static str,
-    tool: Tool,
-    db: Database<'a>,
-    model: ModelJson<'a>,
+    #[serde(flatten)]
+    head: Head<'a>,
     workload: WorkloadJson,
     conventions: &'a Conventions,
     totals: TotalsJson,
@@ -299,29 +293,21 @@ pub fn by_class<'a>(
     analysis: &'a Analysis,
     classes: &'a [Row],
 ) -> ByClassJson<'a> {
-    let InspectJson {
-        tool,
-        db,
-        model,
-        workload,
-        totals,
-        notes,
-        ..
-    } = inspect(meta, conventions, analysis, &[]);
     let class = |row: &'a Row| ClassJson {
         class: &row.class,
         modules: row.modules,
         metrics: (&row.all).into(),
     };
     ByClassJson {
-        schema: "bitcost.by-class/1",
-        tool,
-        db,
-        model,
-        workload,
+        head: head("bitcost.by-class/1", meta),
+        workload: workload(
+            &analysis.workload,
+            analysis.weight_bits,
+            meta.kind == "seq2seq",
+        ),
         conventions,
-        totals,
+        totals: (&analysis.totals).into(),
         classes: classes.iter().map(class).collect(),
-        notes,
+        notes: analysis.notes.iter().map(note).collect(),
     }
 }
