@@ -347,7 +347,7 @@ impl Db {
             .collect();
         match derived.as_slice() {
             [only] => Ok(only.clone()),
-            [] => Err(self.unknown(class)),
+            [] => self.by_alias(class),
             several => {
                 let keys = several
                     .iter()
@@ -361,6 +361,21 @@ impl Db {
                 ))
             }
         }
+    }
+
+    /// The entry that has `class` among its aliases. Only entries that have some are read.
+    fn by_alias(&self, class: &str) -> Result<Arc<str>, DbError> {
+        for key in self.written_keys() {
+            let may = |w: &Written| w.text.contains("\"aliases\"");
+            if !self.written.get(&key).is_some_and(may) {
+                continue;
+            }
+            let aliases = &self.entry(&key)?.aliases;
+            if aliases.iter().any(|alias| key_of_path(alias) == class) {
+                return Ok(key);
+            }
+        }
+        Err(self.unknown(class))
     }
 
     fn unknown(&self, class: &str) -> DbError {
