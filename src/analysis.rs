@@ -92,6 +92,8 @@ pub struct Row {
     pub validated: bool,
     /// Whether it only holds its children.
     pub container: bool,
+    /// Whether its path ends in the span of equal list items.
+    pub repeated: bool,
     /// Its experts.
     pub experts: Option<crate::model::ExpertUse>,
 }
@@ -111,6 +113,7 @@ impl Row {
             status: Status::Resolved,
             validated: false,
             container: false,
+            repeated: false,
             experts: None,
         }
     }
@@ -191,6 +194,9 @@ pub struct Options {
     pub matmul_only: bool,
 }
 
+/// Most rows of one analysis.
+pub const MAX_ROWS: usize = 200_000;
+
 /// Analyzes a model under a workload.
 pub fn analyze(
     model: &Model<'_>,
@@ -200,10 +206,7 @@ pub fn analyze(
     let tree = model.expand(workload)?;
     let mut analysis = measure(&tree, workload, options)?;
     analysis.totals.kv_cache_bytes_per_token = cache_growth(model, workload)?;
-    analysis.notes.extend(unresolved_notes(model, &tree));
-    analysis.notes.extend(position_notes(model, workload)?);
-    analysis.notes.extend(dtype_note(model, workload));
-    analysis.notes.extend(width_notes(model, workload));
+    analysis.notes.extend(model_notes(model, workload, &tree)?);
     Ok(analysis)
 }
 
@@ -230,7 +233,7 @@ impl<'m, 'e> Sweep<'m, 'e> {
     /// Width of most weights, and totals.
     pub fn totals(&self, workload: &Workload) -> Result<(u32, Totals), ModelError> {
         let tree = self.model.expand(workload)?;
-        let mut totals = Meter::new(workload.widths, self.options).totals(&tree, workload)?;
+        let mut totals = Meter::new(workload, self.options).totals(&tree, workload)?;
         let encoder = if self.model.task() == crate::db::Task::Seq2seq {
             workload.seq_len
         } else {
@@ -246,7 +249,10 @@ impl<'m, 'e> Sweep<'m, 'e> {
                 growth
             }
         };
-        for note in unresolved_notes(self.model, &tree) {
+        let mut notes = Vec::new();
+        entry_notes(&tree.root, "", &mut Vec::new(), &mut notes);
+        notes.extend(model_notes(self.model, workload, &tree)?);
+        for note in notes {
             if !self.notes.borrow().contains(&note) {
                 self.notes.borrow_mut().push(note);
             }
@@ -254,7 +260,7 @@ impl<'m, 'e> Sweep<'m, 'e> {
         Ok((weight_bits(&tree, workload), totals))
     }
 
-    /// Classes without an entry that the workloads met.
+    /// What was noticed under any of the workloads.
     pub fn notes(self) -> Vec<Note> {
         self.notes.into_inner()
     }
@@ -337,9 +343,15 @@ pub fn evaluate(
         });
     }
     let tree = expand_class(db, class, arguments, workload)?;
-    let metrics = Meter::new(workload.widths, Options::default())
-        .totals(&tree, workload)?
-        .all;
+    let metrics = Meter::new(
+        &Workload {
+            phase: Phase::Prefill,
+            ..workload.clone()
+        },
+        Options::default(),
+    )
+    .totals(&tree, workload)?
+    .all;
     Ok(ClassCost {
         class: entry.path.clone(),
         params: Some(metrics.params),
@@ -382,7 +394,7 @@ pub fn measure(
     workload: &Workload,
     options: Options,
 ) -> Result<Analysis, ModelError> {
-    let mut meter = Meter::new(workload.widths, options);
+    let mut meter = Meter::new(workload, options);
     let totals = meter.totals(tree, workload)?;
     let ties = Ties::new(tree, &workload.widths);
     let mut walk = RowWalk {
@@ -479,13 +491,16 @@ impl Metrics {
 struct Meter {
     widths: Widths,
     matmul_only: bool,
+    /// Whether the phase keeps a cache; without one, keys and values are activations.
+    keeps_cache: bool,
     measured: HashMap<*const u8, (Metrics, Metrics)>,
 }
 
 impl Meter {
-    fn new(widths: Widths, options: Options) -> Meter {
+    fn new(workload: &Workload, options: Options) -> Meter {
         Meter {
-            widths,
+            widths: workload.widths,
+            keeps_cache: matches!(workload.phase, Phase::Prefill | Phase::Decode),
             matmul_only: options.matmul_only,
             measured: HashMap::new(),
         }
@@ -537,7 +552,8 @@ impl Meter {
             own.bops = own.bops.checked_add(bops)?;
         }
         own.flops = if self.matmul_only {
-            own.macs.checked_mul(2)?
+            // An estimate is not split into matrix products and the rest.
+            own.macs.checked_mul(2)?.checked_add(node.estimated_flops)?
         } else {
             node.own_flops()?
         };
@@ -556,6 +572,15 @@ impl Meter {
             node.moved.intermediates,
             widths.activation.unwrap_or(widths.dtype),
         )?;
+        if !self.keeps_cache {
+            let read = bytes(
+                node.moved.kv_reads,
+                widths.activation.unwrap_or(widths.dtype),
+            )?;
+            own.read.activations = own.read.activations.checked_add(read)?;
+            own.read.kv_cache = 0;
+            own.write.kv_cache = 0;
+        }
         Some(own)
     }
 
@@ -573,10 +598,10 @@ impl Meter {
         };
         Ok(Totals {
             params_active: all.params.saturating_sub(sums.idle_expert_params),
-            // Training keeps activations, not a cache.
-            kv_cache_bytes: match train {
-                Some(_) => 0,
-                None => bytes(sums.cache, self.widths.kv).ok_or_else(overflow)?,
+            kv_cache_bytes: if self.keeps_cache {
+                bytes(sums.cache, self.widths.kv).ok_or_else(overflow)?
+            } else {
+                0
             },
             kv_cache_bytes_per_token: 0,
             train,
@@ -651,10 +676,7 @@ impl Sums {
                 if node.children.is_empty() {
                     unit.leaf_outputs = node.moved.writes;
                 }
-                if node.input_is_data {
-                    let on_weights = |w: &&crate::model::Work<'_>| *w.kind == RowKind::WeightMac;
-                    unit.data_macs = sum(node.work.iter().filter(on_weights).map(|w| w.count))?;
-                }
+                unit.data_macs = node.data_macs;
                 for (_, child) in &node.children {
                     unit.add(child, child.calls, known)?;
                 }
@@ -679,35 +701,39 @@ struct Ties {
 }
 
 struct TieGroup {
-    owners: Vec<Arc<str>>,
+    /// Paths of the owners with the bytes that each counts; the original first.
+    owners: Vec<(Arc<str>, u128)>,
     elements: u128,
-    bytes: u128,
 }
 
 impl Ties {
     fn new(tree: &Tree<'_>, widths: &Widths) -> Ties {
         let mut groups: Vec<TieGroup> = Vec::new();
+        let owner = |path: &Arc<str>| {
+            let (elements, fixed) = find_tensor(&tree.root, path)?;
+            let bits = widths.weight.or(fixed).unwrap_or(widths.dtype);
+            Some((path.clone(), elements, bytes(elements, bits)?))
+        };
         for (tensor, original) in &tree.tied {
+            let (Some(tensor), Some(original)) = (owner(tensor), owner(original)) else {
+                continue;
+            };
+            let has = |g: &TieGroup, path: &Arc<str>| g.owners.iter().any(|(p, _)| p == path);
             match groups
                 .iter_mut()
-                .find(|g| g.owners.contains(original) || g.owners.contains(tensor))
+                .find(|g| has(g, &original.0) || has(g, &tensor.0))
             {
                 Some(group) => {
-                    for owner in [tensor, original] {
-                        if !group.owners.contains(owner) {
-                            group.owners.push(owner.clone());
+                    for (path, _, bytes) in [original, tensor] {
+                        if !has(group, &path) {
+                            group.owners.push((path, bytes));
                         }
                     }
                 }
-                None => {
-                    let elements = find_tensor(&tree.root, original).map_or(0, |t| t.elements);
-                    let bytes = bytes(elements, widths.weight.unwrap_or(widths.dtype)).unwrap_or(0);
-                    groups.push(TieGroup {
-                        owners: vec![original.clone(), tensor.clone()],
-                        elements,
-                        bytes,
-                    });
-                }
+                None => groups.push(TieGroup {
+                    elements: original.1,
+                    owners: vec![(original.0, original.2), (tensor.0, tensor.2)],
+                }),
             }
         }
         Ties { groups }
@@ -716,20 +742,18 @@ impl Ties {
     /// Counts a tensor once that several modules under `path` own.
     fn correct(&self, all: &mut Metrics, path: &str) {
         for group in &self.groups {
-            let inside = |owner: &&Arc<str>| {
+            let inside = |owner: &&(Arc<str>, u128)| {
                 path.is_empty()
                     || owner
+                        .0
                         .strip_prefix(path)
                         .is_some_and(|rest| rest.starts_with('.'))
             };
-            let owners = group.owners.iter().filter(inside).count() as u128;
-            let again = owners.saturating_sub(1);
-            all.params = all
-                .params
-                .saturating_sub(again.saturating_mul(group.elements));
-            all.weight_bytes = all
-                .weight_bytes
-                .saturating_sub(again.saturating_mul(group.bytes));
+            // The first owner keeps the tensor; every further one counted it again.
+            for (_, bytes) in group.owners.iter().filter(inside).skip(1) {
+                all.params = all.params.saturating_sub(group.elements);
+                all.weight_bytes = all.weight_bytes.saturating_sub(*bytes);
+            }
         }
     }
 }
@@ -743,6 +767,7 @@ struct Place {
     depth: usize,
     count: Option<u128>,
     calls: Option<u128>,
+    repeated: bool,
 }
 
 struct RowWalk<'m> {
@@ -778,6 +803,11 @@ impl RowWalk<'_> {
                 });
             }
         }
+        if self.rows.len() >= MAX_ROWS {
+            return Err(ModelError::Workload(format!(
+                "more than {MAX_ROWS} rows; leave out --expand"
+            )));
+        }
         self.rows.push(Row {
             path: at.path.clone(),
             class: node.class.clone(),
@@ -789,6 +819,7 @@ impl RowWalk<'_> {
             status: node.status,
             validated: node.entry.is_some_and(|e| e.validated),
             container: node.entry.is_some_and(|e| e.container),
+            repeated: at.repeated,
             experts: node.experts,
         });
         for group in groups(&node.children, self.expand) {
@@ -810,6 +841,7 @@ impl RowWalk<'_> {
                         .ok_or_else(overflow)?,
                 ),
                 calls: Some(calls),
+                repeated: group.len() > 1,
             };
             self.node(child, place)?;
         }
@@ -871,7 +903,8 @@ fn span(group: &[Child<'_, '_>]) -> String {
 
 /// Bytes that one more token of one sequence adds to the cache: the difference of two short prefills.
 fn cache_growth(model: &Model<'_>, workload: &Workload) -> Result<u128, ModelError> {
-    if !model.task().generates() {
+    let keeps_cache = matches!(workload.phase, Phase::Prefill | Phase::Decode);
+    if !model.task().generates() || !keeps_cache {
         return Ok(0);
     }
     let held = |tokens: u64| -> Result<u128, ModelError> {
@@ -896,6 +929,48 @@ fn cache_growth(model: &Model<'_>, workload: &Workload) -> Result<u128, ModelErr
         bytes(sums.cache, workload.widths.kv).ok_or_else(overflow)
     };
     Ok(held(2)?.saturating_sub(held(1)?))
+}
+
+/// What the whole model gives reason to note.
+fn model_notes(
+    model: &Model<'_>,
+    workload: &Workload,
+    tree: &Tree<'_>,
+) -> Result<Vec<Note>, ModelError> {
+    let mut notes = unresolved_notes(model, tree);
+    notes.extend(position_notes(model, workload)?);
+    notes.extend(dtype_note(model, workload));
+    notes.extend(width_notes(model, workload));
+    Ok(notes)
+}
+
+/// The notes of the entries of a tree; each shared node is asked once.
+fn entry_notes(node: &Rc<Node<'_>>, path: &str, seen: &mut Vec<*const u8>, notes: &mut Vec<Note>) {
+    let pointer = Rc::as_ptr(node).cast::<u8>();
+    if seen.contains(&pointer) {
+        return;
+    }
+    seen.push(pointer);
+    for (code, message) in &node.notes {
+        if !notes
+            .iter()
+            .any(|n| n.code == **code && n.message == **message)
+        {
+            notes.push(Note {
+                code: code.to_string(),
+                path: path.into(),
+                message: message.to_string(),
+            });
+        }
+    }
+    for (name, child) in &node.children {
+        let path = if path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{path}.{name}")
+        };
+        entry_notes(child, &path, seen, notes);
+    }
 }
 
 /// A note for each class without an entry: what is missing, and the stub of an entry.
@@ -933,6 +1008,13 @@ fn width_notes(model: &Model<'_>, workload: &Workload) -> Vec<Note> {
             message,
         });
     };
+    if model.class_assumed {
+        let class = model.root.map_or(&*model.architecture, |root| &*root.path);
+        add(
+            "class",
+            format!("the config names no class; {class} by its model_type (--class changes it)"),
+        );
+    }
     if let Some(written) = model.unknown_dtype() {
         let written = written.describe();
         add(
@@ -973,13 +1055,12 @@ fn position_notes(model: &Model<'_>, workload: &Workload) -> Result<Vec<Note>, M
     let Some(limit) = model.positions()? else {
         return Ok(Vec::new());
     };
-    let asked = workload
-        .seq_len
-        .saturating_add(if model.task() == crate::db::Task::Causal {
-            workload.past_len
-        } else {
-            0
-        });
+    let decoder = workload.past_len.saturating_add(workload.dec_seq_len);
+    let asked = match model.task() {
+        crate::db::Task::Causal => workload.seq_len.saturating_add(workload.past_len),
+        crate::db::Task::Seq2seq => workload.seq_len.max(decoder),
+        _ => workload.seq_len,
+    };
     if asked <= limit {
         return Ok(Vec::new());
     }

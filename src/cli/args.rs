@@ -78,7 +78,7 @@ pub(super) struct WorkloadArgs {
     /// Tokens already in the cache [default: 2047 in decode]
     #[arg(long, alias = "past_len", value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1 << 40))]
     pub past_len: Option<u64>,
-    /// New tokens of the decoder of an encoder-decoder [default: 1]
+    /// New tokens of the decoder of an encoder-decoder [default: 1, in train the sequence length]
     #[arg(long, alias = "dec_seq_len", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub dec_seq_len: Option<u64>,
     /// Side of a square image [default: the config's, else 224]
@@ -176,6 +176,22 @@ pub(super) struct GateArgs {
     /// Most bytes of cache per token, such as 128KiB
     #[arg(long, value_name = "BYTES", value_parser = crate::units::parse)]
     pub max_kv_bytes_per_token: Option<u128>,
+}
+
+impl GateArgs {
+    /// Whether a gate is set.
+    pub(super) fn any(&self) -> bool {
+        let gates = [
+            self.max_params,
+            self.max_flops,
+            self.max_macs,
+            self.max_bops,
+            self.max_weight_bytes,
+            self.max_kv_cache_bytes,
+            self.max_kv_bytes_per_token,
+        ];
+        gates.iter().any(Option::is_some)
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,7 +374,7 @@ pub(super) struct CatalogArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct SchemaArgs {
-    /// Which output: inspect, sweep, by-class, db-eval
+    /// Which output: inspect, models, sweep, by-class, db-eval
     pub name: String,
 }
 

@@ -19,10 +19,13 @@ use crate::units;
 
 pub(super) fn run(args: Box<InspectArgs>) -> Outcome {
     let ids: Vec<&String> = args.models.iter().chain(&args.model_ids).collect();
-    let request = Request::new(&args)?;
     let db = database(&args.module_db)?;
+    let request = Request::new(&args, &db)?;
     if args.shown.explain.is_some() && (ids.len() > 1 || request.is_sweep()) {
         return Err(usage("--explain takes one model and one workload"));
+    }
+    if args.shown.explain.is_some() && args.gates.any() {
+        return Err(usage("--explain checks no gates; call inspect twice"));
     }
     if args.shown.by.is_some() && (ids.len() > 1 || request.is_sweep()) {
         return Err(usage("--by takes one model and one workload"));
@@ -50,7 +53,7 @@ struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    fn new(args: &'a InspectArgs) -> Result<Request<'a>, Failure> {
+    fn new(args: &'a InspectArgs, db: &Db) -> Result<Request<'a>, Failure> {
         let shown = &args.shown;
         let columns = if shown.columns.is_empty() {
             column::group(shown.flops, shown.memory, shown.bops.is_some())
@@ -93,7 +96,7 @@ impl<'a> Request<'a> {
             },
             // Only JSON carries the hash; hashing is not free.
             db_sha256: if shown.format == FormatArg::Json {
-                database_hash(&args.module_db)?
+                database_hash(db)
             } else {
                 String::new()
             },
@@ -180,6 +183,11 @@ fn load<'d>(
     db: &'d Db,
     files: &source::ModelFiles,
 ) -> Result<Model<'d>, Failure> {
+    if let Some(class) = &request.args.class
+        && let Err(e) = db.resolve(class, "")
+    {
+        return Err(usage(format!("--class: {}", e.reason)));
+    }
     let class = request.args.class.as_deref().or(files.root.as_deref());
     Model::load(db, files.config.clone(), class).map_err(|e| model_failure(db, &files.file, e))
 }
@@ -189,7 +197,7 @@ fn one(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
         return explain_one(request, db, id, path);
     }
     let (meta, analysis) = analyze(request, db, id)?;
-    if !request.shown.quiet {
+    if !request.shown.quiet || request.shown.output.is_some() {
         let text = match request.shown.format {
             FormatArg::Json if request.shown.by.is_some() => to_json(&json::by_class(
                 &meta,
@@ -201,7 +209,7 @@ fn one(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
                 &meta,
                 &request.conventions,
                 &analysis,
-                &analysis.rows,
+                &asked_rows(request, &analysis.rows),
             ))?,
             _ => render(request, &meta, &analysis),
         };
@@ -267,20 +275,30 @@ fn columns(request: &Request<'_>, analysis: &Analysis) -> Vec<&'static Column> {
     columns
 }
 
+/// The rows that `--filter`, `--depth` and `--sort` ask for.
+fn asked_rows<'r>(request: &Request<'_>, rows: &'r [Row]) -> Vec<&'r Row> {
+    let shown = request.shown;
+    let asked = |row: &&Row| {
+        let shallow = shown.depth.is_none_or(|depth| row.depth <= depth);
+        shallow
+            && shown
+                .filter
+                .as_deref()
+                .is_none_or(|glob| matches(glob, &row.path))
+    };
+    let mut out: Vec<&Row> = rows.iter().filter(asked).collect();
+    if let Some(column) = request.sort {
+        out.sort_by(|a, b| column.order(a, b));
+    }
+    out
+}
+
 /// The rows to show, and how many were left out because they cost nothing.
 fn chosen<'r>(request: &Request<'_>, rows: &'r [Row]) -> (Vec<&'r Row>, usize) {
     let shown = request.shown;
     let mut out: Vec<&Row> = Vec::new();
     let mut hidden = 0;
-    for row in rows {
-        let deep = shown.depth.is_some_and(|depth| row.depth > depth);
-        let other = shown
-            .filter
-            .as_deref()
-            .is_some_and(|glob| !matches(glob, &row.path));
-        if deep || other {
-            continue;
-        }
+    for row in asked_rows(request, rows) {
         // A list of modules does nothing itself; its items stand in the rows below it.
         let list = row.container
             && shown.by.is_none()
@@ -295,9 +313,6 @@ fn chosen<'r>(request: &Request<'_>, rows: &'r [Row]) -> (Vec<&'r Row>, usize) {
             continue;
         }
         out.push(row);
-    }
-    if let Some(column) = request.sort {
-        out.sort_by(|a, b| column.order(a, b));
     }
     (out, hidden)
 }
@@ -367,21 +382,23 @@ fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
         .iter()
         .map(|id| analyze(request, db, id))
         .collect::<Result<Vec<_>, _>>()?;
-    if !request.shown.quiet {
+    if !request.shown.quiet || request.shown.output.is_some() {
         let text = match request.shown.format {
             FormatArg::Json => {
-                let objects: Vec<_> = models
-                    .iter()
-                    .map(|(meta, a)| json::inspect(meta, &request.conventions, a, &a.rows))
-                    .collect();
-                to_json(&objects)?
+                let objects = models.iter().map(|(meta, a)| {
+                    json::inspect(meta, &request.conventions, a, &asked_rows(request, &a.rows))
+                });
+                to_json(&json::models(objects.collect()))?
             }
             FormatArg::Csv => csv::models(&models, &request.columns),
             format => {
                 let body = table::models(&models, &request.columns, format == FormatArg::Markdown);
                 format!(
-                    "{body}\n\n{}",
-                    table::conventions_line(&request.conventions)
+                    "{body}
+
+{}{}",
+                    table::conventions_line(&request.conventions),
+                    table::notes(models.iter().flat_map(|(_, a)| &a.notes))
                 )
             }
         };
@@ -411,11 +428,12 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
             points.push((workload, weight_bits, totals));
         }
     }
+    let notes = meter.notes();
     let meta = request.meta(&files, &model);
     let root = Row::of_totals(&meta.architecture);
-    if !request.shown.quiet {
+    if !request.shown.quiet || request.shown.output.is_some() {
         let text = match request.shown.format {
-            FormatArg::Json => to_json(&json::sweep(&meta, &request.conventions, &points))?,
+            FormatArg::Json => to_json(&json::sweep(&meta, &request.conventions, &points, &notes))?,
             FormatArg::Csv => csv::sweep(&points, &request.columns, &root),
             format => {
                 let markdown = format == FormatArg::Markdown;
@@ -423,7 +441,10 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
                 let phase = points.first().map_or("", |(w, _, _)| w.phase.name());
                 let name = table::model_name(&meta);
                 let conventions = table::conventions_line(&request.conventions);
-                format!("{name}: {phase}\n\n{body}\n\n{conventions}")
+                format!(
+                    "{name}: {phase}\n\n{body}\n\n{conventions}{}",
+                    table::notes(&notes)
+                )
             }
         };
         write_out(&text, request.shown.output.as_deref())?;
@@ -438,7 +459,6 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
             exit = Exit::Failed;
         }
     }
-    let notes = meter.notes();
     let notes: Vec<&Note> = notes.iter().collect();
     Ok(unresolved(request, &notes).unwrap_or(exit))
 }
@@ -447,6 +467,14 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
 fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
     let mut exit = Exit::Ok;
     for (meta, analysis) in models {
+        let incomplete = analysis.notes.iter().any(|n| n.code == "unresolved");
+        if incomplete && request.args.gates.any() {
+            eprintln!(
+                "gate: {} has modules without an entry, so its totals are not known",
+                units::visible(&meta.id)
+            );
+            exit = Exit::Failed;
+        }
         if !gates(&request.args.gates, &meta.id, &analysis.totals) {
             exit = Exit::Failed;
         }
@@ -458,8 +486,7 @@ fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
 /// Says which classes have no entry, where the report does not say it itself; the exit code under `--strict`.
 fn unresolved(request: &Request<'_>, notes: &[&Note]) -> Option<Exit> {
     let shown = request.shown;
-    let one = request.args.models.len() + request.args.model_ids.len() == 1;
-    let in_report = shown.format == FormatArg::Table && one && !shown.quiet && !request.is_sweep();
+    let in_report = matches!(shown.format, FormatArg::Table | FormatArg::Markdown) && !shown.quiet;
     let mut any = false;
     for note in notes.iter().filter(|n| n.code == "unresolved") {
         any = true;

@@ -9,6 +9,7 @@ use clap::CommandFactory;
 const SCHEMAS: &[(&str, &str)] = &[
     ("inspect", include_str!("../report/schemas/inspect.json")),
     ("sweep", include_str!("../report/schemas/sweep.json")),
+    ("models", include_str!("../report/schemas/models.json")),
     ("by-class", include_str!("../report/schemas/by-class.json")),
     ("db-eval", include_str!("../report/schemas/db-eval.json")),
 ];

@@ -168,11 +168,12 @@ fn write_out(text: &str, file: Option<&std::path::Path>) -> Result<(), Failure> 
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.part", std::process::id()));
     let draft = std::path::PathBuf::from(draft);
-    std::fs::write(&draft, text).map_err(fail)?;
-    std::fs::rename(&draft, path).map_err(|e| {
-        let _ = std::fs::remove_file(&draft);
-        fail(e)
-    })
+    std::fs::write(&draft, text)
+        .and_then(|()| std::fs::rename(&draft, path))
+        .map_err(|e| {
+            let _ = std::fs::remove_file(&draft);
+            fail(e)
+        })
 }
 
 /// The embedded database with the overlays of the command line.
@@ -186,32 +187,34 @@ fn database(overlays: &[std::path::PathBuf]) -> Result<crate::db::Db, Failure> {
     Ok(db)
 }
 
-/// The text of an overlay file; a database larger than any that is meant is refused.
+/// The text of an overlay file; a database larger than any that is meant is refused, pipes and devices included.
 fn read_overlay(path: &std::path::Path) -> Result<String, Failure> {
+    use std::io::Read;
     const MAX_BYTES: u64 = 16 << 20;
     let fail = |reason: String| input(format!("{}: {reason}", path.display()));
-    let bytes = std::fs::metadata(path)
-        .map_err(|e| fail(e.to_string()))?
-        .len();
-    if bytes > MAX_BYTES {
+    let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
+    let mut content = Vec::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut content)
+        .map_err(|e| fail(e.to_string()))?;
+    if content.len() as u64 > MAX_BYTES {
         return Err(fail(format!(
-            "{bytes} bytes; a module database has at most {MAX_BYTES}"
+            "a module database has at most {MAX_BYTES} bytes"
         )));
     }
-    std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))
+    String::from_utf8(content).map_err(|_| fail("not UTF-8 text".into()))
 }
 
 /// SHA-256 over the embedded database and the overlays, in order.
-fn database_hash(overlays: &[std::path::PathBuf]) -> Result<String, Failure> {
+fn database_hash(db: &crate::db::Db) -> String {
     use sha2::Digest;
     let mut hash = sha2::Sha256::new();
     hash.update(crate::db::EMBEDDED.as_bytes());
-    for path in overlays {
-        hash.update(read_overlay(path)?.as_bytes());
+    for overlay in db.overlays() {
+        hash.update(overlay.text.as_bytes());
     }
-    Ok(hash
-        .finalize()
+    hash.finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))
-        .collect())
+        .collect()
 }

@@ -59,6 +59,8 @@ pub struct Entry {
     pub memory_analysis: Option<MemoryAnalysis>,
     /// Worked examples.
     pub examples: Vec<Example>,
+    /// What has to hold, and what is wrong if it does not.
+    pub requires: Vec<(Formula, Arc<str>)>,
     /// What the reader of a report has to know: code, condition, message.
     pub notes: Vec<EntryNote>,
     /// Whether a person has checked the entry.
@@ -323,6 +325,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("example", "arguments and the numbers that must come out"),
     ("stored", "tensor names on disk, where they differ"),
     ("stored_paths", "path prefixes on disk, where they differ"),
+    ("requires", "what has to hold: name -> [condition, message]"),
     (
         "notes",
         "what the reader of a report must know: code -> [condition, message]",
@@ -424,6 +427,7 @@ pub(super) fn build(
         flop_analysis,
         memory_analysis,
         examples: examples(&fields)?,
+        requires: requires(&fields)?,
         notes: notes(&fields)?,
         validated: fields
             .object("validation")?
@@ -899,6 +903,25 @@ fn examples(fields: &Fields<'_>) -> Result<Vec<Example>, DbError> {
         })
     };
     written.into_iter().map(example).collect()
+}
+
+fn requires(fields: &Fields<'_>) -> Result<Vec<(Formula, Arc<str>)>, DbError> {
+    let Some(object) = fields.object("requires")? else {
+        return Ok(Vec::new());
+    };
+    let requirement = |(name, value): &(Arc<str>, Value)| {
+        let field = format!("requires.{name}");
+        let Value::List(parts) = value else {
+            return fields.wrong(&field, "[condition, message]", value);
+        };
+        match &parts[..] {
+            [condition, Value::Str(message)] => {
+                Ok((formula(fields.entry, &field, condition)?, message.clone()))
+            }
+            _ => fields.wrong(&field, "[condition, message]", value),
+        }
+    };
+    object.0.iter().map(requirement).collect()
 }
 
 fn notes(fields: &Fields<'_>) -> Result<Vec<EntryNote>, DbError> {

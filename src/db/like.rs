@@ -11,7 +11,7 @@ use crate::value::{Object, Value};
 use std::sync::Arc;
 
 /// Keys that are merged key by key; all others are replaced whole.
-const MERGED: [&str; 11] = [
+const MERGED: [&str; 12] = [
     "children",
     "config",
     "weights",
@@ -21,6 +21,7 @@ const MERGED: [&str; 11] = [
     "cache",
     "choose",
     "notes",
+    "requires",
     "traffic",
     "precision",
 ];

@@ -61,6 +61,8 @@ pub struct Overlay {
     pub name: Arc<str>,
     /// Its keys as written.
     pub keys: Vec<Arc<str>>,
+    /// Its text.
+    pub text: String,
 }
 
 #[derive(Debug, Clone)]
@@ -179,7 +181,11 @@ impl Db {
             }
         }
         if let Some(name) = overlay {
-            self.overlays.push(Overlay { name, keys });
+            self.overlays.push(Overlay {
+                name,
+                keys,
+                text: text.into_owned(),
+            });
         }
         Ok(())
     }

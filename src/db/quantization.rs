@@ -16,6 +16,7 @@ struct Written {
     when: Formula,
     classes: Vec<(Arc<str>, Arc<str>)>,
     of: Vec<Arc<str>>,
+    experts: bool,
     weight_bits: Option<Formula>,
     activation_bits: Option<Formula>,
 }
@@ -27,6 +28,8 @@ pub struct Rule {
     pub classes: Vec<(Arc<str>, Arc<str>)>,
     /// Classes whose multiplied weights have `weight_bits`.
     pub of: Vec<Arc<str>>,
+    /// Whether the same holds for every class that holds experts.
+    pub experts: bool,
     /// Width of those weights.
     pub weight_bits: Option<i128>,
     /// Width of the activations they multiply.
@@ -36,12 +39,22 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether the module at `path` stays as it is.
-    pub fn spares(&self, path: &str) -> bool {
-        let path = format!(".{path}.");
+    /// Whether the module at `path` stays as it is. A `*` of a spared name stands for one part.
+    pub fn spares(&self, path: &[Arc<str>]) -> bool {
+        self.spared.iter().any(|name| {
+            let name: Vec<&str> = name.split('.').collect();
+            let equal = |(part, name): (&Arc<str>, &&str)| *name == "*" || **part == **name;
+            path.windows(name.len())
+                .any(|run| run.iter().zip(&name).all(equal))
+        })
+    }
+
+    /// Whether a spared name singles out items of lists by the number `item`.
+    pub fn singles_out(&self, item: usize) -> bool {
+        let item = item.to_string();
         self.spared
             .iter()
-            .any(|name| path.contains(&format!(".{name}.")))
+            .any(|name| name.split('.').any(|part| part == item))
     }
 }
 
@@ -51,10 +64,11 @@ pub(super) fn read(db: &Db) -> Result<Quantization, DbError> {
     for (name, value) in &table.0 {
         let wrong = |reason: &str| DbError::schema("$quantization", name.to_string(), reason);
         let rule = value.as_object().ok_or_else(|| wrong("needs an object"))?;
-        const KEYS: [&str; 6] = [
+        const KEYS: [&str; 7] = [
             "when",
             "classes",
             "of",
+            "experts",
             "weight_bits",
             "activation_bits",
             "doc",
@@ -102,6 +116,7 @@ pub(super) fn read(db: &Db) -> Result<Quantization, DbError> {
             when: formula("when")?.ok_or_else(|| wrong("lacks `when`"))?,
             classes,
             of,
+            experts: rule.get("experts") == Some(&Value::Bool(true)),
             weight_bits: formula("weight_bits")?,
             activation_bits: formula("activation_bits")?,
         });
@@ -162,12 +177,18 @@ impl Quantization {
                     ),
                     _ => None,
                 });
+            let mut spared: Vec<Arc<str>> = spared.unwrap_or_default();
+            // The head stays as it is unless the file says otherwise.
+            if settings.get("lm_head") != Some(&Value::Bool(true)) {
+                spared.push("lm_head".into());
+            }
             return Ok(Some(Rule {
                 classes: written.classes.clone(),
                 of: written.of.clone(),
+                experts: written.experts,
                 weight_bits,
                 activation_bits,
-                spared: spared.unwrap_or_else(|| vec!["lm_head".into()]),
+                spared,
             }));
         }
         Ok(None)

@@ -254,7 +254,8 @@ fn conv_out(args: &[Value]) -> Result<Value, EvalErrorKind> {
     Ok(Value::Int(floor_div_int(span, stride)? + 1))
 }
 
-fn expected_distinct(args: &[Value]) -> Result<Value, EvalErrorKind> {
+/// Experts touched by T tokens that each choose k of E at random: `[E, k, T]`.
+pub(crate) fn expected_distinct(args: &[Value]) -> Result<Value, EvalErrorKind> {
     let number = |i: usize| {
         args[i]
             .to_f64()

@@ -155,7 +155,7 @@ impl<'e> Expansion<'e> {
     }
 
     /// A value that the formula has but must not have.
-    fn wrong(
+    pub(super) fn wrong(
         &mut self,
         scope: &Rc<Scope<'e>>,
         formula: &'e Formula,
@@ -219,7 +219,7 @@ impl<'e> Expansion<'e> {
     pub(super) fn spared(&self) -> bool {
         self.rule
             .as_ref()
-            .is_some_and(|rule| rule.spares(&self.path.join(".")))
+            .is_some_and(|rule| rule.spares(&self.path))
     }
 
     fn unresolved(&mut self, class: &Arc<str>, scope: &Rc<Scope<'e>>, error: DbError) -> Node<'e> {
@@ -240,7 +240,7 @@ impl<'e> Expansion<'e> {
             experts: None,
             weight_bits: None,
             activation_bits: None,
-            input_is_data: false,
+            data_macs: 0,
             children: Vec::new(),
             notes: Vec::new(),
             scope: scope.clone(),
@@ -571,7 +571,11 @@ impl<'e> Expansion<'e> {
         }
         let output = self.inside(entry, &scope, input, &mut node)?;
         self.own_work(entry, &scope, &mut node)?;
-        node.input_is_data = input.data;
+        if input.data {
+            let on_weights = |w: &&super::node::Work<'_>| *w.kind == RowKind::WeightMac;
+            let macs = node.work.iter().filter(on_weights).map(|w| w.count);
+            node.data_macs = macs.fold(0, u128::saturating_add);
+        }
         let output = Flow {
             data: output.data && node.tensors.is_empty(),
             ..output
@@ -595,7 +599,12 @@ impl<'e> Expansion<'e> {
                 "C" => &mut input.c,
                 _ => continue,
             };
-            *slot = self.value(parent, expr, place)?.as_int();
+            let size = self.value(parent, expr, place)?.as_int();
+            if size.is_some_and(|n| !(0..=super::shape::MAX_SIZE).contains(&n)) {
+                let reason = format!("`{name}` has to be a size from 0 to 2 ** 60");
+                return Err(DbError::schema(place.entry, place.field, reason));
+            }
+            *slot = size;
         }
         Ok(input)
     }
@@ -847,7 +856,17 @@ impl<'e> Expansion<'e> {
                 for value in values.iter() {
                     let vars = bind(&f.vars, value).map_err(|kind| fail(self, kind))?;
                     let item = Scope::new(Some(scope.clone()), ScopeKind::Item { level, vars });
-                    let known = self.equal_group(&groups, &item, list.flow);
+                    // An item that quantization may treat apart is expanded for itself.
+                    let number = list.children.len();
+                    let apart = self
+                        .rule
+                        .as_ref()
+                        .is_some_and(|rule| rule.singles_out(number));
+                    let known = if apart {
+                        None
+                    } else {
+                        self.equal_group(&groups, &item, list.flow)
+                    };
                     if let Some(group) = known {
                         group.nodes.iter().for_each(|node| list.push(node.clone()));
                         list.flow = group.after;
@@ -858,6 +877,9 @@ impl<'e> Expansion<'e> {
                     let result = self.items(&f.item, &item, place, list);
                     let log = self.logs.pop().unwrap_or_default();
                     result?;
+                    if apart {
+                        continue;
+                    }
                     let nodes = list.children[first..]
                         .iter()
                         .map(|(_, node)| node.clone())

@@ -3,12 +3,13 @@
 use super::evaluate::{class_scope, entry_of, expand_class};
 use super::load::{Model, ModelError};
 use super::node::{Node, Work};
-use super::quantity;
+use super::quantity::{self, Quantity};
 use super::scope::{Evaluator, Scope};
 use super::workload::Workload;
 use crate::db::{Db, DbError, Entry, RowKind};
 use crate::formula::{Binary, Expr, Formula, Kind, nearest};
 use crate::value::{Name, Value};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// One step of an explanation.
@@ -100,20 +101,14 @@ fn find<'e>(root: &Rc<Node<'e>>, path: &str, runs: u128) -> Result<(Rc<Node<'e>>
         let (first, tail) = rest
             .split_once('.')
             .map_or((rest.clone(), String::new()), |(a, b)| (a.into(), b.into()));
-        let number: String = first
-            .trim_start_matches('{')
-            .chars()
-            .take_while(char::is_ascii_digit)
-            .collect();
-        let child = node.children.iter().find(|(name, _)| **name == *first);
-        let child = child.or_else(|| {
-            node.children
-                .iter()
-                .find(|(name, _)| !number.is_empty() && **name == *number)
-        });
+        // `0-31` and `{0-4,6-10}` name equal items, as rows do; the first of them stands for all.
+        let number = first_of_span(&first, node.children.len());
+        let named = |wanted: &str| node.children.iter().find(|(name, _)| **name == *wanted);
+        let child = named(&first).or_else(|| number.as_deref().and_then(named));
         let Some((_, child)) = child else {
             let known: Vec<&str> = node.children.iter().map(|(n, _)| &**n).collect();
-            let near = nearest(&first, known.iter().copied()).filter(|_| number.is_empty());
+            let numbered = first.starts_with(|c: char| c.is_ascii_digit());
+            let near = nearest(&first, known.iter().copied()).filter(|_| !numbered);
             let hint = near.map_or_else(
                 || {
                     if known.is_empty() {
@@ -144,15 +139,39 @@ fn find<'e>(root: &Rc<Node<'e>>, path: &str, runs: u128) -> Result<(Rc<Node<'e>>
     Ok((node, runs))
 }
 
+/// The first number of a span that lies within a list of `length` items.
+fn first_of_span(text: &str, length: usize) -> Option<String> {
+    let inside = text
+        .strip_prefix('{')
+        .and_then(|t| t.strip_suffix('}'))
+        .unwrap_or(text);
+    let ends = inside
+        .split([',', '-'])
+        .map(|end| end.parse::<usize>().ok());
+    let ends: Option<Vec<usize>> = ends.collect();
+    ends.filter(|ends| ends.len() > 1 && ends.iter().all(|end| *end < length))
+        .map(|ends| ends[0].to_string())
+}
+
 struct Explainer<'e> {
     evaluator: Evaluator<'e>,
+    /// FLOPs of the trees that were asked for.
+    known: HashMap<*const Node<'e>, u128>,
 }
 
 impl<'e> Explainer<'e> {
     fn new(db: &'e Db) -> Explainer<'e> {
         let mut evaluator = Evaluator::new(db);
         evaluator.quantity = Some(quantity::of_call);
-        Explainer { evaluator }
+        Explainer {
+            evaluator,
+            known: HashMap::new(),
+        }
+    }
+
+    /// FLOPs of one run of a tree.
+    fn flops(&mut self, node: &Rc<Node<'e>>) -> Option<u128> {
+        quantity::sum(node, Quantity::Flops, 8, &mut self.known)
     }
 
     fn module(
@@ -169,7 +188,7 @@ impl<'e> Explainer<'e> {
         };
         let mut step = Step {
             label: format!("{label} = {}{times}", node.class),
-            value: flops(node).map(|f| f.saturating_mul(runs)),
+            value: self.flops(node).map(|f| f.saturating_mul(runs)),
             unit: "FLOPs",
             ..Step::default()
         };
@@ -229,7 +248,7 @@ impl<'e> Explainer<'e> {
             } else {
                 Step {
                     label: format!("child {label} = {}", child.class),
-                    value: flops(child).map(|f| f.saturating_mul(runs)),
+                    value: self.flops(child).map(|f| f.saturating_mul(runs)),
                     unit: "FLOPs",
                     ..Step::default()
                 }
@@ -401,15 +420,6 @@ impl<'e> Explainer<'e> {
                 .map(|(_, v)| v.clone())
         })
     }
-}
-
-/// FLOPs of one run of a tree.
-fn flops(node: &Rc<Node<'_>>) -> Option<u128> {
-    let mut total = node.own_flops()?;
-    for (_, child) in &node.children {
-        total = total.checked_add(flops(child)?.checked_mul(child.calls)?)?;
-    }
-    Some(total)
 }
 
 fn names_of(expr: &Expr, names: &mut Vec<Name>) {

@@ -25,6 +25,8 @@ pub struct Model<'e> {
     pub model_type: Option<Arc<str>>,
     /// The config.
     pub config: Arc<Object>,
+    /// Whether the class was taken from `model_type` alone.
+    pub class_assumed: bool,
     missing: Option<DbError>,
 }
 
@@ -107,6 +109,7 @@ impl<'e> Model<'e> {
             Some(Value::Str(name)) => Some(&**name),
             _ => None,
         };
+        let class_assumed = class.or(named).is_none_or(str::is_empty);
         let architecture: Arc<str> = match class.or(named) {
             Some(name) if !name.is_empty() => name.into(),
             _ => match model_type.as_deref().and_then(|t| root_of_type(db, t)) {
@@ -135,6 +138,7 @@ impl<'e> Model<'e> {
             architecture,
             model_type,
             config,
+            class_assumed,
             missing,
         })
     }
@@ -236,6 +240,12 @@ impl<'e> Model<'e> {
         if asked.dec_seq_len.is_some() && task != Task::Seq2seq && self.root.is_some() {
             return Err(ModelError::Workload(format!(
                 "{} has no decoder of its own length, so --dec-seq-len means nothing",
+                self.architecture
+            )));
+        }
+        if asked.seq_len.is_some() && task == Task::Vision && self.root.is_some() {
+            return Err(ModelError::Workload(format!(
+                "{} takes images, so --seq-len means nothing",
                 self.architecture
             )));
         }
@@ -423,7 +433,9 @@ fn root_of_type(db: &Db, model_type: &str) -> Option<Arc<str>> {
             .position(|head| key.ends_with(head))
             .unwrap_or(HEADS.len())
     };
-    roots.into_iter().min_by_key(rank)
+    roots
+        .into_iter()
+        .min_by_key(|key| (rank(key), crate::db::class_of(key).len()))
 }
 
 /// The stub of an overlay entry for a class that has none.

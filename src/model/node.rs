@@ -39,8 +39,8 @@ pub struct Node<'e> {
     pub weight_bits: Option<u32>,
     /// Width of the activations it multiplies, where class or quantization fix it.
     pub activation_bits: Option<u32>,
-    /// Whether what it works on is the model's input itself, so that training needs no gradient for it.
-    pub input_is_data: bool,
+    /// MACs of weights with the model's input itself, for which training needs no gradient.
+    pub data_macs: u128,
     /// What it contains, in order.
     pub children: Vec<(Arc<str>, Rc<Node<'e>>)>,
     /// What the reader has to know.
@@ -148,7 +148,10 @@ impl<'e> Node<'e> {
 
     /// Adds a second call of the same module to this node.
     pub(super) fn join(&mut self, other: &Node<'e>) -> Result<(), &'static str> {
-        if self.children.len() != other.children.len() || self.work.len() != other.work.len() {
+        if self.class != other.class
+            || self.children.len() != other.children.len()
+            || self.work.len() != other.work.len()
+        {
             return Err("the module is called twice in ways that build it differently");
         }
         let add = |a: &mut u128, b: u128| -> Result<(), &'static str> {
@@ -159,6 +162,10 @@ impl<'e> Node<'e> {
             add(&mut work.count, more.count)?;
             add(&mut work.flops, more.flops)?;
         }
+        for ((_, held), (_, more)) in self.cache.iter_mut().zip(&other.cache) {
+            add(held, *more)?;
+        }
+        add(&mut self.data_macs, other.data_macs)?;
         add(&mut self.estimated_flops, other.estimated_flops)?;
         add(&mut self.moved.reads, other.moved.reads)?;
         add(&mut self.moved.writes, other.moved.writes)?;

@@ -7,6 +7,7 @@ use super::shape::Flow;
 use crate::db::Entry;
 use crate::formula::{EvalErrorKind, Formula, ModuleCall};
 use crate::value::{Name, Value};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Most templates that are open at once.
@@ -75,7 +76,8 @@ pub(super) fn of_call<'e>(
         .map(|p| p.name)
         .zip(&call.positional);
     for (name, expr) in positional.chain(call.named.iter().map(|(n, e)| (*n, e))) {
-        let (value, _) = evaluator.value(scope, expr).map_err(|e| e.kind)?;
+        let (value, deps) = evaluator.value(scope, expr).map_err(|e| e.kind)?;
+        evaluator.depends_on(deps);
         values.push((name, value));
     }
     if evaluator.calling.contains(&key) {
@@ -131,9 +133,9 @@ fn with_arguments<'e>(
             "no entry for the class `{class}`"
         )));
     }
-    let total = sum(&node, quantity, dtype_bits(outer), 1).ok_or(EvalErrorKind::Kind(
-        "the count does not fit 128 bits".into(),
-    ))?;
+    let total = sum(&node, quantity, dtype_bits(outer), &mut HashMap::new()).ok_or(
+        EvalErrorKind::Kind("the count does not fit 128 bits".into()),
+    )?;
     i128::try_from(total)
         .map(Value::Int)
         .map_err(|_| EvalErrorKind::Kind("the count does not fit 128 bits".into()))
@@ -194,9 +196,16 @@ fn template(entry: &Entry, quantity: Quantity) -> Option<(&Formula, &'static str
     }
 }
 
-/// A quantity of a whole tree; traffic in bytes, everything as wide as the dtype.
-fn sum(node: &Node<'_>, quantity: Quantity, bits: u128, calls: u128) -> Option<u128> {
-    let calls = calls.checked_mul(node.calls)?;
+/// A quantity of one run of a whole tree; traffic in bytes, everything as wide as the dtype. Shared nodes are summed once.
+pub(super) fn sum<'e>(
+    node: &Rc<Node<'e>>,
+    quantity: Quantity,
+    bits: u128,
+    known: &mut HashMap<*const Node<'e>, u128>,
+) -> Option<u128> {
+    if let Some(total) = known.get(&Rc::as_ptr(node)) {
+        return Some(*total);
+    }
     let moved = &node.moved;
     let weights = node
         .weight_reads
@@ -206,15 +215,16 @@ fn sum(node: &Node<'_>, quantity: Quantity, bits: u128, calls: u128) -> Option<u
         let sum = parts.iter().try_fold(0u128, |sum, n| sum.checked_add(*n))?;
         Some(sum.checked_mul(bits)?.div_ceil(8))
     };
-    let own = match quantity {
+    let mut total = match quantity {
         Quantity::Flops => node.own_flops()?,
         Quantity::Reads => elements(&[moved.reads, moved.kv_reads, weights])?,
         Quantity::Writes => elements(&[moved.writes, moved.kv_writes])?,
         Quantity::Intermediates => elements(&[moved.intermediates])?,
     };
-    let mut total = own.checked_mul(calls)?;
     for (_, child) in &node.children {
-        total = total.checked_add(sum(child, quantity, bits, calls)?)?;
+        let inside = sum(child, quantity, bits, known)?;
+        total = total.checked_add(inside.checked_mul(child.calls)?)?;
     }
+    known.insert(Rc::as_ptr(node), total);
     Some(total)
 }

@@ -213,6 +213,11 @@ impl<'e> Evaluator<'e> {
         }
     }
 
+    /// Notes that what is being evaluated depends on these lists' indices too.
+    pub(super) fn depends_on(&mut self, deps: Deps) {
+        self.deps |= deps;
+    }
+
     /// The value of an expression in a scope, and the list indices it depends on.
     pub(super) fn value(
         &mut self,
@@ -389,7 +394,7 @@ impl<'e> Evaluator<'e> {
                 let fallback = match written {
                     None => &rule.missing,
                     Some(Value::None) => &rule.null,
-                    Some(value) => return numeric(rule, value).map(|()| value.clone()),
+                    Some(value) => return expected_kind(rule, value).map(|()| value.clone()),
                 };
                 match fallback {
                     Some(formula) => self.own(at, formula, &format!("config.{name}"), budget),
@@ -587,19 +592,30 @@ impl<'e> Evaluator<'e> {
     }
 }
 
-/// What a database gives a number for, a config has to give a number for, or null.
-fn numeric(rule: &ConfigRule, value: &Value) -> Result<(), EvalErrorKind> {
+/// What a database gives a number or a truth value for, a config has to give one for, or null; no size is beyond 2 ** 53.
+fn expected_kind(rule: &ConfigRule, value: &Value) -> Result<(), EvalErrorKind> {
+    const MOST: i128 = 1 << 53;
+    let wrong = |needs: &str| {
+        let keys = rule.keys.join("` or `");
+        let found = value.describe();
+        Err(EvalErrorKind::Kind(format!(
+            "the config's `{keys}` has to be {needs}, not {found}"
+        )))
+    };
+    if value.as_int().is_some_and(|n| !(-MOST..=MOST).contains(&n)) {
+        return wrong("a number that is meant");
+    }
     let default = match rule.missing.as_ref().map(|f| &f.expr.kind) {
-        Some(crate::formula::Kind::Value(default @ Value::Int(_))) => default,
+        Some(crate::formula::Kind::Value(default)) => default,
         _ => return Ok(()),
     };
-    match value {
-        Value::Int(_) | Value::Ratio(_) | Value::None | Value::Opaque(_) => Ok(()),
-        other => Err(EvalErrorKind::Kind(format!(
-            "the config's `{}` has to be a number like its default {default}, not {}",
-            rule.keys.join("` or `"),
-            other.describe()
-        ))),
+    match (default, value) {
+        (_, Value::None | Value::Opaque(_)) => Ok(()),
+        (Value::Int(_), Value::Int(_) | Value::Ratio(_)) => Ok(()),
+        (Value::Int(_), _) => wrong(&format!("a number like its default {default}")),
+        (Value::Bool(_), Value::Bool(_) | Value::Int(0 | 1)) => Ok(()),
+        (Value::Bool(_), _) => wrong("true or false"),
+        _ => Ok(()),
     }
 }
 

@@ -50,6 +50,9 @@ impl Flow {
     }
 }
 
+/// Largest size that flows.
+pub(super) const MAX_SIZE: i128 = 1 << 60;
+
 /// One argument of a primitive.
 #[derive(Clone, Debug)]
 pub(super) enum Arg {
@@ -296,8 +299,20 @@ pub(super) fn apply(name: &str, args: &[Arg]) -> Result<Flow, String> {
         let hint = did_you_mean(name, PRIMITIVES.iter().map(|p| p.name));
         return Err(format!("`{name}` is neither a child nor a primitive{hint}"));
     };
-    (primitive.shape)(&Args { primitive, args })
-        .map_err(|e| format!("`{}`: {e}", primitive.doc.split(':').next().unwrap_or(name)))
+    let applied = (primitive.shape)(&Args { primitive, args }).and_then(|flow| {
+        // Bounded sizes keep every sum and product of two of them within 128 bits.
+        let sizes = [flow.s, flow.h, flow.w, flow.c];
+        let fits = sizes
+            .into_iter()
+            .flatten()
+            .all(|size| (0..=MAX_SIZE).contains(&size));
+        if fits {
+            Ok(flow)
+        } else {
+            Err("a size does not fit".into())
+        }
+    });
+    applied.map_err(|e| format!("`{}`: {e}", primitive.doc.split(':').next().unwrap_or(name)))
 }
 
 struct Args<'a> {

@@ -1,11 +1,11 @@
 //! What a module does itself: rows, widths, traffic, cache and notes of its entry, evaluated into its node.
 
 use super::expand::Expansion;
-use super::node::{ExpertUse, Moved, Node, Status, Tensor, Work};
+use super::node::{ExpertUse, Moved, Node, Status, Work};
 use super::scope::{Place, Scope};
 use crate::db::{DbError, Entry, Row, RowKind};
-use crate::formula::{Expr, Formula, Kind};
-use crate::value::Name;
+use crate::formula::{Expr, Formula, Kind, functions};
+use crate::value::{Name, Value};
 use std::rc::Rc;
 use std::sync::LazyLock;
 
@@ -23,17 +23,15 @@ impl<'e> Expansion<'e> {
         if let Some(experts) = &entry.experts {
             let total = self.int(scope, &experts.total, entry)?;
             let per_token = self.int(scope, &experts.per_token, entry)?;
-            let rows = self
-                .evaluator
-                .value(scope, rows_expr())
-                .map(|(v, _)| v.to_f64().unwrap_or(0.0));
-            let tokens = rows.map_err(|e| DbError::schema(&entry.key, "experts", e.to_string()))?;
-            let share = if total == 0 {
-                0.0
-            } else {
-                per_token as f64 / total as f64
-            };
-            let expected_distinct = total as f64 * (1.0 - (1.0 - share).powf(tokens));
+            let arguments = [
+                Value::Int(i128::try_from(total).unwrap_or(i128::MAX)),
+                Value::Int(i128::try_from(per_token).unwrap_or(i128::MAX)),
+                self.value(scope, rows_expr(), Place::of(entry, &experts.total))?,
+            ];
+            let expected = functions::expected_distinct(&arguments);
+            let expected = expected
+                .map_err(|e| self.wrong(scope, &experts.per_token, entry, e.to_string()))?;
+            let expected_distinct = expected.to_f64().unwrap_or(0.0);
             let stacked = node
                 .tensors
                 .iter()
@@ -57,16 +55,28 @@ impl<'e> Expansion<'e> {
             if let (RowKind::WeightMac, Some(operand)) = (&row.kind, &row.operand)
                 && !node.tensors.iter().any(|t| t.name == *operand)
             {
-                borrowed.push(operand);
+                if !borrowed.contains(&&**operand) {
+                    borrowed.push(operand);
+                }
             }
             node.work.push(work);
         }
         self.traffic(entry, scope, node, &borrowed)?;
-        if entry.only_templates()
+        // Without rows and children the template is all that is known of its work.
+        if entry.rows.is_empty()
+            && node.children.is_empty()
             && let Some(analysis) = &entry.flop_analysis
         {
             node.estimated_flops = self.int(scope, &analysis.formula, entry)?;
-            node.status = Status::Estimated;
+            if node.estimated_flops > 0 || entry.only_templates() {
+                node.status = Status::Estimated;
+            }
+        }
+        for (condition, message) in &entry.requires {
+            let holds = self.value(scope, &condition.expr, Place::of(entry, condition))?;
+            if !holds.truth() {
+                return Err(self.wrong(scope, condition, entry, message.to_string()));
+            }
         }
         for (name, formula) in &entry.cache {
             node.cache
@@ -100,11 +110,15 @@ impl<'e> Expansion<'e> {
                 DbError::schema(&entry.key, &*formula.field, reason)
             })?);
         }
-        if let Some(rule) = self.rule.as_ref().filter(|rule| {
-            rule.of
+        let applies = self.rule.as_ref().filter(|rule| {
+            let named = rule
+                .of
                 .iter()
-                .any(|class| class.replace('.', "__") == *entry.key)
-        }) && !self.spared()
+                .any(|class| class.replace('.', "__") == *entry.key);
+            named || (rule.experts && entry.experts.is_some())
+        });
+        if let Some(rule) = applies
+            && !self.spared()
         {
             let bits = |b: Option<i128>| b.and_then(|b| u32::try_from(b).ok());
             node.weight_bits = bits(rule.weight_bits).or(node.weight_bits);
@@ -132,7 +146,10 @@ impl<'e> Expansion<'e> {
             RowKind::WeightMac | RowKind::ActMac => 0,
             RowKind::Flops => count,
             RowKind::Elements(kind) => {
-                let unit = self.evaluator.db.elementwise(kind)?;
+                let unit = self.evaluator.db.elementwise(kind).map_err(|e| {
+                    let reason = format!("`{kind}`: {}", e.reason);
+                    DbError::schema(&entry.key, format!("rows.{}", row.name), reason)
+                })?;
                 let times = |n: i128| count.checked_mul(n.unsigned_abs()).ok_or_else(too_many);
                 if entry.traffic.is_none() {
                     node.moved.reads = node
@@ -230,10 +247,13 @@ fn operand_owner<'e, 'p>(node: &Node<'e>, operand: &'p str) -> Option<(Rc<Node<'
     operand_owner(child, rest)
 }
 
-/// The tensor at a dotted path below `node`.
-pub(crate) fn find_tensor<'n>(node: &'n Node<'_>, path: &str) -> Option<&'n Tensor> {
+/// Elements of the tensor at a dotted path below `node`, and the width that its module fixes.
+pub(crate) fn find_tensor(node: &Node<'_>, path: &str) -> Option<(u128, Option<u32>)> {
     if let Some(tensor) = node.tensors.iter().find(|t| *t.name == *path) {
-        return Some(tensor);
+        return Some((
+            tensor.elements,
+            node.weight_bits.filter(|_| tensor.multiplied),
+        ));
     }
     let (first, rest) = path.split_once('.')?;
     let (_, child) = node.children.iter().find(|(name, _)| **name == *first)?;

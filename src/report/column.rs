@@ -140,14 +140,16 @@ pub fn find(name: &str) -> Option<&'static Column> {
 pub fn group(flops: bool, memory: bool, bops: bool) -> Vec<&'static Column> {
     // The class leaves when there are so many numbers that 100 columns would not hold both.
     let mut names = if memory { vec![] } else { vec!["class"] };
-    if flops || memory || bops {
-        if flops {
-            names.extend(["params", "macs", "flops", "share"]);
+    match (flops, bops, memory) {
+        (false, false, false) => names.extend(["params", "weights", "flops", "share"]),
+        (_, _, false) => {
+            names.extend(["params", "macs"].iter().filter(|_| flops));
+            names.extend(["flops", "share"].iter().filter(|_| flops));
+            names.extend(["macs", "bops", "bops_share"].iter().filter(|_| bops));
         }
-        if bops {
-            names.extend(["macs", "bops", "bops_share"]);
-        }
-        if memory {
+        (_, _, true) => {
+            names.extend(["flops"].iter().filter(|_| flops));
+            names.extend(["bops"].iter().filter(|_| bops));
             names.extend([
                 "read_weights",
                 "read_activations",
@@ -156,8 +158,6 @@ pub fn group(flops: bool, memory: bool, bops: bool) -> Vec<&'static Column> {
                 "intermediates",
             ]);
         }
-    } else {
-        names.extend(["params", "weights", "flops", "share"]);
     }
     let mut columns: Vec<&'static Column> = Vec::new();
     for column in names.into_iter().filter_map(find) {

@@ -216,7 +216,7 @@ pub fn inspect<'a>(
     meta: &'a Meta,
     conventions: &'a Conventions,
     analysis: &'a Analysis,
-    rows: &'a [Row],
+    rows: &[&'a Row],
 ) -> InspectJson<'a> {
     InspectJson {
         head: head("bitcost.inspect/1", meta),
@@ -227,7 +227,7 @@ pub fn inspect<'a>(
         ),
         conventions,
         totals: (&analysis.totals).into(),
-        modules: rows.iter().map(module).collect(),
+        modules: rows.iter().map(|row| module(row)).collect(),
         notes: analysis.notes.iter().map(note).collect(),
     }
 }
@@ -239,6 +239,7 @@ pub struct SweepJson<'a> {
     head: Head<'a>,
     conventions: &'a Conventions,
     points: Vec<PointJson>,
+    notes: Vec<NoteJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -252,6 +253,7 @@ pub fn sweep<'a>(
     meta: &'a Meta,
     conventions: &'a Conventions,
     points: &[(Workload, u32, Totals)],
+    notes: &'a [Note],
 ) -> SweepJson<'a> {
     SweepJson {
         head: head("bitcost.sweep/1", meta),
@@ -263,6 +265,7 @@ pub fn sweep<'a>(
                 totals: totals.into(),
             })
             .collect(),
+        notes: notes.iter().map(note).collect(),
     }
 }
 
@@ -286,7 +289,8 @@ struct ClassJson<'a> {
     metrics: MetricsJson,
 }
 
-/// The JSON of sums per class; metrics are without children, so that they add up to the totals.
+/// The JSON of sums per class, without children. They add up to the totals, except that a tied tensor counts at each of
+/// its owners.
 pub fn by_class<'a>(
     meta: &'a Meta,
     conventions: &'a Conventions,
@@ -309,5 +313,20 @@ pub fn by_class<'a>(
         totals: (&analysis.totals).into(),
         classes: classes.iter().map(class).collect(),
         notes: analysis.notes.iter().map(note).collect(),
+    }
+}
+
+/// One object of `bitcost.models/1`: several models, each as `bitcost.inspect/1`.
+#[derive(Serialize)]
+pub struct ModelsJson<'a> {
+    schema: &'static str,
+    models: Vec<InspectJson<'a>>,
+}
+
+/// The JSON of several models.
+pub fn models(models: Vec<InspectJson<'_>>) -> ModelsJson<'_> {
+    ModelsJson {
+        schema: "bitcost.models/1",
+        models,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::column::{Column, of_all};
 use super::{Conventions, Meta};
-use crate::analysis::{Analysis, Metrics, Row, Totals};
+use crate::analysis::{Analysis, Metrics, Note, Row, Totals};
 use crate::model::{Phase, Workload};
 use crate::units;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
@@ -220,11 +220,7 @@ fn label<'r>(row: &'r Row, shown: &mut Vec<&'r str>, markdown: bool) -> String {
         .unwrap_or(&row.path)
         .trim_start_matches('.');
     let indent = if markdown { "&nbsp;&nbsp;" } else { "  " }.repeat(shown.len());
-    let times = if row.count > 1
-        && row
-            .path
-            .ends_with(['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '}'])
-    {
+    let times = if row.count > 1 && row.repeated {
         format!(" x{}", row.count)
     } else {
         String::new()
@@ -433,18 +429,7 @@ pub fn footer(
             }
         ));
     }
-    for note in &analysis.notes {
-        let place = if note.path.is_empty() {
-            String::new()
-        } else {
-            format!(" {}:", units::visible(&note.path))
-        };
-        lines.push(format!(
-            "note [{}]{place} {}",
-            note.code,
-            units::visible(&note.message)
-        ));
-    }
+    lines.extend(analysis.notes.iter().map(note_line));
     let wrap_line = |line: &String| {
         if line.contains('\n') {
             line.clone()
@@ -454,6 +439,27 @@ pub fn footer(
     };
     let wrapped: Vec<String> = lines.iter().map(wrap_line).collect();
     wrapped.join("\n")
+}
+
+/// Notes under a table of several workloads or models.
+pub fn notes<'n>(notes: impl IntoIterator<Item = &'n Note>) -> String {
+    notes
+        .into_iter()
+        .map(|note| format!("\n{}", wrap(&note_line(note), 9)))
+        .collect()
+}
+
+fn note_line(note: &Note) -> String {
+    let path = if note.path.is_empty() {
+        String::new()
+    } else {
+        format!(" {}:", units::visible(&note.path))
+    };
+    format!(
+        "note [{}]{path} {}",
+        note.code,
+        units::visible(&note.message)
+    )
 }
 
 /// What the numbers mean.
