@@ -32,8 +32,8 @@
 //! | 1 | [`source`] | a folder, the embedded catalog; the Hub's cache and the Hub will stand beside them |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`] | exact values, their JSON, numbers for people, widths by name |
 //!
-//! Imports go to smaller levels only, siblings of level 1 never import each other; `tests/tidy.rs` holds that. ([`source`]
-//! uses the did-you-mean of [`formula`], the one exception.)
+//! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
+//! exceptions (such as the did-you-mean of [`formula`], which [`source`] uses too).
 //!
 //! ## Words
 //!

@@ -143,7 +143,11 @@ fn run_check(file: Option<&std::path::Path>, common: &DbCommon) -> Outcome {
         if findings.is_empty() {
             "no findings".into()
         } else {
-            format!("{} findings", findings.len())
+            if findings.len() == 1 {
+                "1 finding".into()
+            } else {
+                format!("{} findings", findings.len())
+            }
         }
     );
     let json: Vec<_> = findings.iter().map(report::finding_json).collect();

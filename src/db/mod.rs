@@ -372,12 +372,21 @@ impl Db {
     /// The entry that has `class` among its aliases. Only entries that have some are read.
     fn by_alias(&self, class: &str) -> Result<Arc<str>, DbError> {
         for key in self.written_keys() {
-            let may = |w: &Written| w.text.contains("\"aliases\"");
-            if !self.written.get(&key).is_some_and(may) {
+            let Some(written) = self.written.get(&key) else {
+                continue;
+            };
+            if !written.text.contains("\"aliases\"") {
                 continue;
             }
-            let aliases = &self.entry(&key)?.aliases;
-            if aliases.iter().any(|alias| key_of_path(alias) == class) {
+            // Aliases are never inherited, so what the entry is like need not be found.
+            let entry = self.read(&key, written)?;
+            let aliases = entry.as_object().and_then(|o| o.get("aliases"));
+            if let Some(Value::List(aliases)) = aliases
+                && aliases
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .any(|a| key_of_path(a) == class)
+            {
                 return Ok(key);
             }
         }

@@ -159,11 +159,6 @@ impl Budget {
         self.lookups -= 1;
         result
     }
-
-    /// Steps taken so far.
-    pub fn spent(&self) -> u64 {
-        MAX_STEPS - self.steps
-    }
 }
 
 /// Evaluates `expr`.

@@ -11,7 +11,7 @@ pub struct Function {
     pub name: &'static str,
     /// How many arguments it takes.
     pub arity: RangeInclusive<usize>,
-    /// What it gives, for `bitcost db functions`.
+    /// What it gives, for `bitcost db language`.
     pub doc: &'static str,
     code: Code,
 }

@@ -27,7 +27,7 @@ pub struct Step {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<u128>,
     /// What the result counts.
-    pub unit: &'static str,
+    pub unit: String,
     /// What it is made of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
@@ -189,7 +189,7 @@ impl<'e> Explainer<'e> {
         let mut step = Step {
             label: format!("{label} = {}{times}", node.class),
             value: self.flops(node).map(|f| f.saturating_mul(runs)),
-            unit: "FLOPs",
+            unit: "FLOPs".into(),
             ..Step::default()
         };
         for tensor in &node.tensors {
@@ -202,7 +202,7 @@ impl<'e> Explainer<'e> {
             step.steps.push(Step {
                 label: format!("tensor {} [{shape}]", tensor.name),
                 value: Some(tensor.elements),
-                unit: "parameters",
+                unit: "parameters".into(),
                 ..Step::default()
             });
         }
@@ -249,7 +249,7 @@ impl<'e> Explainer<'e> {
                 Step {
                     label: format!("child {label} = {}", child.class),
                     value: self.flops(child).map(|f| f.saturating_mul(runs)),
-                    unit: "FLOPs",
+                    unit: "FLOPs".into(),
                     ..Step::default()
                 }
             };
@@ -273,22 +273,19 @@ impl<'e> Explainer<'e> {
                     work.name,
                     work.operand.unwrap_or("weight")
                 ),
-                "MACs, 2 FLOPs each",
+                "MACs, 2 FLOPs each".to_string(),
             ),
             RowKind::ActMac => (
                 format!("{}: activations x activations", work.name),
-                "MACs, 2 FLOPs each",
+                "MACs, 2 FLOPs each".to_string(),
             ),
-            RowKind::Flops => (work.name.to_string(), "FLOPs"),
+            RowKind::Flops => (work.name.to_string(), "FLOPs".to_string()),
             RowKind::Elements(kind) => {
                 let each = self.evaluator.db.elementwise(kind)?.flops;
                 let unit = match each {
-                    0 => "elements, no FLOPs",
-                    1 => "elements, 1 FLOP each",
-                    2 => "elements, 2 FLOPs each",
-                    3 => "elements, 3 FLOPs each",
-                    5 => "elements, 5 FLOPs each",
-                    _ => "elements",
+                    0 => "elements, no FLOPs".to_string(),
+                    1 => "elements, 1 FLOP each".to_string(),
+                    n => format!("elements, {n} FLOPs each"),
                 };
                 (format!("{}: {kind}", work.name), unit)
             }
@@ -332,7 +329,7 @@ impl<'e> Explainer<'e> {
         Ok(Step {
             label,
             value: value.0.as_int().and_then(|v| u128::try_from(v).ok()),
-            unit: "FLOPs",
+            unit: "FLOPs".into(),
             steps,
             ..Step::default()
         })
@@ -362,7 +359,7 @@ impl<'e> Explainer<'e> {
                 formula: None,
                 numbers: Some(self.numbers(scope, term)),
                 value: value.as_int().and_then(|v| u128::try_from(v).ok()),
-                unit: "FLOPs",
+                unit: "FLOPs".into(),
                 steps: Vec::new(),
             };
             let mut calls = Vec::new();

@@ -33,6 +33,15 @@ impl Flow {
         }
     }
 
+    /// Whether every size is one.
+    fn fits(&self) -> bool {
+        let sizes = [self.s, self.h, self.w, self.c];
+        sizes
+            .into_iter()
+            .flatten()
+            .all(|size| (0..=MAX_SIZE).contains(&size))
+    }
+
     /// The sizes of a sum or product: where both know a size, 1 gives way to the other.
     pub(super) fn broadcast(self, other: Flow) -> Flow {
         let join = |a: Option<i128>, b: Option<i128>| match (a, b) {
@@ -301,12 +310,7 @@ pub(super) fn apply(name: &str, args: &[Arg]) -> Result<Flow, String> {
     };
     let applied = (primitive.shape)(&Args { primitive, args }).and_then(|flow| {
         // Bounded sizes keep every sum and product of two of them within 128 bits.
-        let sizes = [flow.s, flow.h, flow.w, flow.c];
-        let fits = sizes
-            .into_iter()
-            .flatten()
-            .all(|size| (0..=MAX_SIZE).contains(&size));
-        if fits {
+        if flow.fits() {
             Ok(flow)
         } else {
             Err("a size does not fit".into())
@@ -329,7 +333,11 @@ impl Args<'_> {
 
     fn flow(&self, i: usize) -> Result<Flow, String> {
         match self.get(i)? {
-            Arg::Flow(flow) => Ok(*flow),
+            Arg::Flow(flow) if flow.fits() => Ok(*flow),
+            Arg::Flow(_) => Err(format!(
+                "what flows into argument {} has a size that is none",
+                i + 1
+            )),
             _ => Err(format!("argument {} has to be what flows", i + 1)),
         }
     }

@@ -54,10 +54,9 @@ impl<'e> Expansion<'e> {
             let work = self.work(row, entry, scope, node)?;
             if let (RowKind::WeightMac, Some(operand)) = (&row.kind, &row.operand)
                 && !node.tensors.iter().any(|t| t.name == *operand)
+                && !borrowed.contains(&&**operand)
             {
-                if !borrowed.contains(&&**operand) {
-                    borrowed.push(operand);
-                }
+                borrowed.push(operand);
             }
             node.work.push(work);
         }
@@ -147,7 +146,12 @@ impl<'e> Expansion<'e> {
             RowKind::Flops => count,
             RowKind::Elements(kind) => {
                 let unit = self.evaluator.db.elementwise(kind).map_err(|e| {
-                    let reason = format!("`{kind}`: {}", e.reason);
+                    let file = self
+                        .evaluator
+                        .db
+                        .overlay_of(&e.entry)
+                        .map_or_else(String::new, |f| format!(" in {f}"));
+                    let reason = format!("`{kind}` of {}{file}: {}", e.entry, e.reason);
                     DbError::schema(&entry.key, format!("rows.{}", row.name), reason)
                 })?;
                 let times = |n: i128| count.checked_mul(n.unsigned_abs()).ok_or_else(too_many);
