@@ -5,7 +5,7 @@ use super::inspect::matches;
 use super::{Exit, Failure, Outcome, database, input, model_failure, to_json, usage, write_out};
 use crate::analysis::{self, ClassCost};
 use crate::check;
-use crate::db::{Db, KEYS};
+use crate::db::{Db, DbError, KEYS};
 use crate::formula::{did_you_mean, functions::FUNCTIONS};
 use crate::json as json_text;
 use crate::model::{PRIMITIVES, RESERVED, WORKLOAD_NAMES, Workload, entry_of, explain_class};
@@ -35,7 +35,8 @@ pub(super) fn run(args: DbArgs) -> Outcome {
         } => {
             let db = database(&common.module_db)?;
             let arguments = parse_arguments(&arguments)?;
-            let step = explain_class(&db, &name, &arguments, &Workload::default())?;
+            let step = explain_class(&db, &name, &arguments, &Workload::default())
+                .map_err(|e| named(&db, e))?;
             known_arguments(&db, &name, &arguments)?;
             answer(&common, &explain::text(&step), &step)
         }
@@ -94,7 +95,7 @@ fn list(pattern: Option<&str>, written: bool, common: &DbCommon) -> Outcome {
     };
     let mut lines = Vec::new();
     for key in &keys {
-        let entry = db.entry(key)?;
+        let entry = db.entry(key).map_err(|e| named(&db, e))?;
         if pattern.is_none_or(|p| entry.path.contains(p) || matches(p, &entry.path)) {
             lines.push(report::list_line(&db, entry));
         }
@@ -110,7 +111,7 @@ fn list(pattern: Option<&str>, written: bool, common: &DbCommon) -> Outcome {
 
 fn show(name: &str, common: &DbCommon) -> Outcome {
     let db = database(&common.module_db)?;
-    let entry = entry_of(&db, name)?;
+    let entry = entry_of(&db, name).map_err(|e| named(&db, e))?;
     let json = report::entry_json(entry);
     let text = to_json(&json)?;
     answer(common, &text, &json)
@@ -178,19 +179,35 @@ fn eval(name: &str, arguments: &[String], widths: &WidthArgs, common: &DbCommon)
     )
 }
 
+/// A fault of the database, with the overlay file that it stands in.
+fn named(db: &Db, error: DbError) -> Failure {
+    match db.overlay_of(&error.entry).map(String::from) {
+        Some(file) => Failure {
+            exit: Exit::Input,
+            error: anyhow::Error::new(error).context(file),
+        },
+        None => error.into(),
+    }
+}
+
 /// Refuses an argument that nothing reads: most likely it is misspelt.
 fn known_arguments(db: &Db, class: &str, arguments: &[(Name, Value)]) -> Result<(), Failure> {
-    let entry = entry_of(db, class)?;
+    let entry = entry_of(db, class).map_err(|e| named(db, e))?;
     for (name, _) in arguments {
         let implicit = WORKLOAD_NAMES.contains(&name.as_str()) || RESERVED.contains(&name.as_str());
         if !implicit && !check::reads_name(db, entry, *name) {
             let takes: Vec<&str> = entry.parameters.iter().map(|p| p.name.as_str()).collect();
             let hint = did_you_mean(name.as_str(), takes.iter().copied());
-            return Err(usage(format!(
-                "nothing in {} reads the argument `{name}`{hint}; it takes {}",
-                entry.path,
+            let takes = if takes.is_empty() {
+                "none".into()
+            } else {
                 takes.join(", ")
-            )));
+            };
+            let reason = format!(
+                "nothing in {} reads the argument `{name}`{hint}",
+                entry.path
+            );
+            return Err(usage(format!("{reason}; its own arguments: {takes}")));
         }
     }
     Ok(())
@@ -198,8 +215,8 @@ fn known_arguments(db: &Db, class: &str, arguments: &[(Name, Value)]) -> Result<
 
 fn deps(name: &str, common: &DbCommon) -> Outcome {
     let db = database(&common.module_db)?;
-    let entry = entry_of(&db, name)?;
-    let deps = check::dependencies(&db, entry)?;
+    let entry = entry_of(&db, name).map_err(|e| named(&db, e))?;
+    let deps = check::dependencies(&db, entry).map_err(|e| named(&db, e))?;
     let users = users(&db, &entry.key);
     answer(
         common,

@@ -11,7 +11,7 @@ use super::{
 use crate::analysis::{self, Analysis, Note, Options, Row, Totals};
 use crate::db::Db;
 use crate::formula::did_you_mean;
-use crate::model::{Asked, Model, Phase, Status, Workload, explain_module};
+use crate::model::{Asked, Model, Phase, Status, TERNARY_BITS, Workload, explain_module};
 use crate::report::column::{self, COLUMNS, Column};
 use crate::report::{Conventions, Meta, csv, explain, json, table};
 use crate::source;
@@ -91,7 +91,7 @@ impl<'a> Request<'a> {
                     "all"
                 },
                 bops: "product",
-                ternary_bits: 2,
+                ternary_bits: TERNARY_BITS,
                 baseline_bits: 32,
             },
             // Only JSON carries the hash; hashing is not free.

@@ -22,7 +22,7 @@ pub const MAX_NESTING: usize = 48;
 /// Deepest nesting of lists of modules, over all modules that are open.
 const MAX_LISTS: usize = 96;
 /// Most groups of equal items that a list's next item is compared with.
-const MAX_GROUPS: usize = 32;
+const MAX_GROUPS: usize = 16;
 /// Most modules that are expanded (equal items count once).
 pub const MAX_MODULES: usize = 200_000;
 

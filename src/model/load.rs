@@ -287,7 +287,7 @@ impl<'e> Model<'e> {
             weight: asked.weight_bits,
             activation: asked.activation_bits,
             kv: asked.kv_bits.unwrap_or(dtype),
-            ternary: 2,
+            ternary: super::workload::TERNARY_BITS,
         };
         Ok(Workload {
             phase,

@@ -36,4 +36,4 @@ pub use quantity::Quantity;
 pub use scope::{RESERVED, Scope, WORKLOAD_NAMES};
 pub use shape::{Flow, PRIMITIVES, Primitive};
 pub(crate) use work::find_tensor;
-pub use workload::{Phase, Widths, Workload};
+pub use workload::{Phase, TERNARY_BITS, Widths, Workload};

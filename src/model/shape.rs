@@ -335,7 +335,7 @@ impl Args<'_> {
         match self.get(i)? {
             Arg::Flow(flow) if flow.fits() => Ok(*flow),
             Arg::Flow(_) => Err(format!(
-                "what flows into argument {} has a size that is none",
+                "what flows into argument {} has a size outside 0 to 2 ** 60",
                 i + 1
             )),
             _ => Err(format!("argument {} has to be what flows", i + 1)),

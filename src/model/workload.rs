@@ -33,6 +33,9 @@ impl Phase {
     }
 }
 
+/// Bits that a ternary weight takes in storage.
+pub const TERNARY_BITS: u32 = 2;
+
 /// What is asked of a model. [`crate::model::Model::workload`] fills in what the user left open.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -78,7 +81,7 @@ impl Default for Widths {
             weight: None,
             activation: None,
             kv: 16,
-            ternary: 2,
+            ternary: TERNARY_BITS,
         }
     }
 }
