@@ -19,6 +19,7 @@ struct Written {
     experts: bool,
     weight_bits: Option<Formula>,
     activation_bits: Option<Formula>,
+    dtype_bits: Option<Formula>,
 }
 
 /// What applies to one model.
@@ -34,6 +35,8 @@ pub struct Rule {
     pub weight_bits: Option<i128>,
     /// Width of the activations they multiply.
     pub activation_bits: Option<i128>,
+    /// Width of everything else, where the config names no dtype.
+    pub dtype_bits: Option<i128>,
     /// Modules that stay as they are: a path is spared if one of these is a run of its parts.
     pub spared: Vec<Arc<str>>,
 }
@@ -64,13 +67,14 @@ pub(super) fn read(db: &Db) -> Result<Quantization, DbError> {
     for (name, value) in &table.0 {
         let wrong = |reason: &str| DbError::schema("$quantization", name.to_string(), reason);
         let rule = value.as_object().ok_or_else(|| wrong("needs an object"))?;
-        const KEYS: [&str; 7] = [
+        const KEYS: [&str; 8] = [
             "when",
             "classes",
             "of",
             "experts",
             "weight_bits",
             "activation_bits",
+            "dtype_bits",
             "doc",
         ];
         if let Some((unknown, _)) = rule.0.iter().find(|(k, _)| !KEYS.contains(&&**k)) {
@@ -119,6 +123,7 @@ pub(super) fn read(db: &Db) -> Result<Quantization, DbError> {
             experts: rule.get("experts") == Some(&Value::Bool(true)),
             weight_bits: formula("weight_bits")?,
             activation_bits: formula("activation_bits")?,
+            dtype_bits: formula("dtype_bits")?,
         });
     }
     Ok(Quantization { rules })
@@ -163,8 +168,9 @@ impl Quantization {
                     }
                 }
             };
-            let (weight_bits, activation_bits) =
-                (bits(&written.weight_bits)?, bits(&written.activation_bits)?);
+            let weight_bits = bits(&written.weight_bits)?;
+            let activation_bits = bits(&written.activation_bits)?;
+            let dtype_bits = bits(&written.dtype_bits)?;
             let spared = ["modules_to_not_convert", "ignore", "llm_int8_skip_modules"]
                 .iter()
                 .find_map(|key| match settings.get(key) {
@@ -188,6 +194,7 @@ impl Quantization {
                 experts: written.experts,
                 weight_bits,
                 activation_bits,
+                dtype_bits,
                 spared,
             }));
         }

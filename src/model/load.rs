@@ -277,11 +277,16 @@ impl<'e> Model<'e> {
             (None, Phase::Train) => seq_len,
             (None, _) => 1,
         };
-        // Without a word of it in the config, torch builds in 32 bits.
-        let dtype = asked
-            .dtype_bits
-            .or_else(|| self.dtype_bits(&self.config))
-            .unwrap_or(32);
+        // Without a word of it in the config, a quantized model is computed as its loader says, any other in 32 bits.
+        let rule = self
+            .db
+            .quantization()?
+            .rule(&self.config, &mut Budget::default())?;
+        let loaded = rule
+            .and_then(|rule| rule.dtype_bits)
+            .and_then(|b| u32::try_from(b).ok());
+        let named = asked.dtype_bits.or_else(|| self.dtype_bits(&self.config));
+        let dtype = named.or(loaded).unwrap_or(32);
         let widths = Widths {
             dtype,
             weight: asked.weight_bits,
