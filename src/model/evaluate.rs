@@ -45,7 +45,7 @@ pub fn expand_class<'e>(
     Ok(Tree {
         root,
         tied,
-        unresolved: expansion.unresolved,
+        unresolved: expansion.missing,
         quantized_bits: None,
     })
 }

@@ -6,7 +6,7 @@
 //! is expanded; DeepSeek-V3's read it in one comparison, so two are. Collapsing rows and being fast are this one thing.
 
 use super::forward::Walk;
-use super::node::{Moved, Node, Status, Tensor, Tied};
+use super::node::{Node, Status, Tensor, Tied};
 use super::scope::{Deps, Evaluator, ModuleScope, Place, Scope, ScopeKind, bit};
 use super::shape::Flow;
 use super::work::find_tensor;
@@ -47,7 +47,7 @@ pub(super) struct Expansion<'e> {
     /// Names of the modules above, for messages and for what quantization spares.
     path: Vec<Arc<str>>,
     /// Classes without an entry: class, path, the error.
-    pub unresolved: Vec<(Arc<str>, String, DbError)>,
+    pub missing: Vec<(Arc<str>, String, DbError)>,
 }
 
 /// A formula whose value depended on a list index.
@@ -88,7 +88,7 @@ impl<'e> Expansion<'e> {
             open: Vec::new(),
             lists: 0,
             path: Vec::new(),
-            unresolved: Vec::new(),
+            missing: Vec::new(),
         }
     }
 
@@ -105,7 +105,7 @@ impl<'e> Expansion<'e> {
                 Ok(value)
             }
             Err(e) => {
-                let error = self_failed(&mut self.evaluator, scope, expr, place, e);
+                let error = failure(&mut self.evaluator, scope, expr, place, e);
                 Err(self.located(error))
             }
         }
@@ -222,38 +222,17 @@ impl<'e> Expansion<'e> {
             .is_some_and(|rule| rule.spares(&self.path))
     }
 
-    fn unresolved(&mut self, class: &Arc<str>, scope: &Rc<Scope<'e>>, error: DbError) -> Node<'e> {
-        self.unresolved
-            .push((class.clone(), self.path.join("."), error));
-        Node {
-            entry: None,
-            class: class.replace("__", ".").into(),
-            status: Status::Unresolved,
-            calls: 1,
-            tensors: Vec::new(),
-            buffers: Vec::new(),
-            work: Vec::new(),
-            estimated_flops: 0,
-            moved: Moved::default(),
-            weight_reads: Vec::new(),
-            cache: Vec::new(),
-            experts: None,
-            weight_bits: None,
-            activation_bits: None,
-            data_macs: 0,
-            children: Vec::new(),
-            notes: Vec::new(),
-            scope: scope.clone(),
-        }
-    }
-
-    pub(super) fn unresolved_root(
+    /// A visible node for a class that nobody described.
+    pub(super) fn unresolved(
         &mut self,
         class: &Arc<str>,
-        scope: Rc<Scope<'e>>,
+        scope: &Rc<Scope<'e>>,
         error: DbError,
     ) -> Node<'e> {
-        self.unresolved(class, &scope, error)
+        self.missing
+            .push((class.clone(), self.path.join("."), error));
+        let class = class.replace("__", ".").into();
+        Node::blank(None, class, Status::Unresolved, scope.clone())
     }
 
     /// The tied tensors of a root that are tied under this config.
@@ -276,16 +255,8 @@ impl<'e> Expansion<'e> {
         Ok(tied)
     }
 
-    fn empty(&mut self, entry: &'e Entry, scope: Rc<Scope<'e>>) -> Node<'e> {
-        let unknown = DbError::schema("", "", "");
-        let node = self.unresolved(&entry.path, &scope, unknown);
-        self.unresolved.pop();
-        Node {
-            entry: Some(entry),
-            class: entry.path.clone(),
-            status: Status::Resolved,
-            ..node
-        }
+    fn empty(&self, entry: &'e Entry, scope: Rc<Scope<'e>>) -> Node<'e> {
+        Node::blank(Some(entry), entry.path.clone(), Status::Resolved, scope)
     }
 
     /// An entry that stands for one of several classes, by the value of its first argument.
@@ -298,18 +269,17 @@ impl<'e> Expansion<'e> {
         call_place: Place<'e>,
         input: Flow,
     ) -> Built<'e> {
-        let place = call_place;
         let Some(selector) = call.positional.first() else {
             return Err(DbError::schema(
-                place.entry,
-                place.field,
+                call_place.entry,
+                call_place.field,
                 format!(
                     "`{{{}}}(...)` chooses by its first argument, which is missing",
                     call.class
                 ),
             ));
         };
-        let value = self.value(scope, selector, place)?;
+        let value = self.value(scope, selector, call_place)?;
         let text = value
             .as_str()
             .map_or_else(|| value.to_string(), String::from);
@@ -334,7 +304,7 @@ impl<'e> Expansion<'e> {
                 "needs a module call",
             ));
         };
-        let args = self.arguments(entry, call, place)?;
+        let args = self.arguments(entry, call, call_place)?;
         let place = Place::of(entry, chosen);
         let key = self
             .evaluator
@@ -838,7 +808,7 @@ impl<'e> Expansion<'e> {
             Kind::For(f) => {
                 let over = self.value(scope, &f.over, place)?;
                 let fail = |e: &mut Self, kind| {
-                    let error = self_failed(
+                    let error = failure(
                         &mut e.evaluator,
                         scope,
                         &f.over,
@@ -963,7 +933,7 @@ fn flowing<'e>(scope: &Rc<Scope<'e>>, input: Flow) -> Rc<Scope<'e>> {
     Scope::new(Some(scope.clone()), ScopeKind::Flowing(input))
 }
 
-fn self_failed<'e>(
+fn failure<'e>(
     evaluator: &mut Evaluator<'e>,
     scope: &Rc<Scope<'e>>,
     expr: &Expr,

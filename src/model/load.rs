@@ -384,11 +384,11 @@ impl<'e> Model<'e> {
                 .missing
                 .clone()
                 .unwrap_or_else(|| DbError::schema("", "", "no entry"));
-            let node = expansion.unresolved_root(&self.architecture, given, missing);
+            let node = expansion.unresolved(&self.architecture, &given, missing);
             return Ok(Tree {
                 root: Rc::new(node),
                 tied: Vec::new(),
-                unresolved: expansion.unresolved,
+                unresolved: expansion.missing,
                 quantized_bits,
             });
         };
@@ -398,7 +398,7 @@ impl<'e> Model<'e> {
         Ok(Tree {
             root: node,
             tied,
-            unresolved: expansion.unresolved,
+            unresolved: expansion.missing,
             quantized_bits,
         })
     }

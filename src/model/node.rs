@@ -133,6 +133,35 @@ pub struct ExpertUse {
 }
 
 impl<'e> Node<'e> {
+    /// A node that owns and does nothing yet.
+    pub(super) fn blank(
+        entry: Option<&'e Entry>,
+        class: Arc<str>,
+        status: Status,
+        scope: Rc<Scope<'e>>,
+    ) -> Node<'e> {
+        Node {
+            entry,
+            class,
+            status,
+            scope,
+            calls: 1,
+            tensors: Vec::new(),
+            buffers: Vec::new(),
+            work: Vec::new(),
+            estimated_flops: 0,
+            moved: Moved::default(),
+            weight_reads: Vec::new(),
+            cache: Vec::new(),
+            experts: None,
+            weight_bits: None,
+            activation_bits: None,
+            data_macs: 0,
+            children: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// FLOPs of own work: 2 per MAC, and the elementwise work.
     pub fn own_flops(&self) -> Option<u128> {
         let mut total = self.estimated_flops;

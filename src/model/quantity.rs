@@ -128,7 +128,7 @@ fn with_arguments<'e>(
     let built = expansion.root(entry, own, given, Flow::default(), None);
     std::mem::swap(&mut expansion.evaluator, evaluator);
     let (node, _) = built.map_err(|e| e.inner())?;
-    if let Some((class, _, _)) = expansion.unresolved.first() {
+    if let Some((class, _, _)) = expansion.missing.first() {
         return Err(EvalErrorKind::Kind(format!(
             "no entry for the class `{class}`"
         )));
