@@ -55,7 +55,7 @@
 //! ## How equal layers are found
 //!
 //! While an item of a list is expanded, every formula that read the item's index is logged. The next item is the same node
-//! if the same sizes flow in and the logged formulas say the same with its index (`model/expand.rs`). So Llama's 32 layers
+//! if the same sizes flow in and the logged formulas say the same with its index (`model/lists.rs`). So Llama's 32 layers
 //! are one node, DeepSeek-V3's 61 are two, and collapsing rows and being fast are one mechanism.
 //!
 //! ## How to add a model

@@ -1,17 +1,15 @@
 //! Config and database in, tree out: reads `children` and `forward` from the root down.
 //!
-//! **Equal items of a list are expanded once.** While an item is expanded, every formula whose value depended on the
-//! item's index is logged with its scope. The next item is equal if the same sizes flow in and every logged formula,
-//! evaluated with the next index, says the same; then it is the same node. Llama's layers never read their index, so one
-//! is expanded; DeepSeek-V3's read it in one comparison, so two are. Collapsing rows and being fast are this one thing.
+//! Lists of modules, and how equal items of them are found, are a matter of their own: `lists.rs`.
 
 use super::forward::Walk;
+use super::lists::List;
 use super::node::{Node, Status, Tensor, Tied};
 use super::scope::{Deps, Evaluator, ModuleScope, Place, Scope, ScopeKind, bit};
 use super::shape::Flow;
 use super::work::find_tensor;
 use crate::db::{Children, Db, DbError, Entry, Fault, RowKind, Rule};
-use crate::formula::{EvalError, EvalErrorKind, Expr, Formula, Kind, ModuleCall, bind, items_of};
+use crate::formula::{EvalError, EvalErrorKind, Expr, Formula, Kind, ModuleCall};
 use crate::value::{Name, Object, Value};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -19,10 +17,6 @@ use std::sync::{Arc, LazyLock};
 
 /// Deepest nesting of modules.
 pub const MAX_NESTING: usize = 48;
-/// Deepest nesting of lists of modules, over all modules that are open.
-const MAX_LISTS: usize = 96;
-/// Most groups of equal items that a list's next item is compared with.
-const MAX_GROUPS: usize = 16;
 /// Most modules that are expanded (equal items count once).
 pub const MAX_MODULES: usize = 200_000;
 
@@ -38,23 +32,23 @@ pub(super) struct Expansion<'e> {
     pub replaced: HashMap<Arc<str>, Arc<str>>,
     pub image_size: Option<i128>,
     /// For each list being expanded, the formulas that read its index.
-    logs: Vec<Vec<Logged<'e>>>,
+    pub logs: Vec<Vec<Logged<'e>>>,
     modules: usize,
     /// Entries being expanded, outermost first.
     open: Vec<&'e Entry>,
     /// Lists being expanded inside lists.
-    lists: usize,
+    pub lists: usize,
     /// Names of the modules above, for messages and for what quantization spares.
-    path: Vec<Arc<str>>,
+    pub path: Vec<Arc<str>>,
     /// Classes without an entry: class, path, the error.
     pub missing: Vec<(Arc<str>, String, DbError)>,
 }
 
 /// A formula whose value depended on a list index.
-struct Logged<'e> {
-    scope: Rc<Scope<'e>>,
-    expr: &'e Expr,
-    value: Value,
+pub(super) struct Logged<'e> {
+    pub scope: Rc<Scope<'e>>,
+    pub expr: &'e Expr,
+    pub value: Value,
 }
 
 /// How a module is called.
@@ -65,16 +59,7 @@ struct Arguments<'e> {
     config: Option<Arc<Object>>,
 }
 
-/// Items of a list that turned out equal.
-struct Group<'e> {
-    scope: Rc<Scope<'e>>,
-    log: Vec<Logged<'e>>,
-    before: Flow,
-    after: Flow,
-    nodes: Vec<Rc<Node<'e>>>,
-}
-
-type Built<'e> = Result<(Rc<Node<'e>>, Flow), DbError>;
+pub(super) type Built<'e> = Result<(Rc<Node<'e>>, Flow), DbError>;
 
 impl<'e> Expansion<'e> {
     pub(super) fn new(db: &'e Db) -> Expansion<'e> {
@@ -111,7 +96,7 @@ impl<'e> Expansion<'e> {
         }
     }
 
-    fn log(&mut self, scope: &Rc<Scope<'e>>, expr: &'e Expr, value: &Value, deps: Deps) {
+    pub(super) fn log(&mut self, scope: &Rc<Scope<'e>>, expr: &'e Expr, value: &Value, deps: Deps) {
         if deps == 0 {
             return;
         }
@@ -127,7 +112,7 @@ impl<'e> Expansion<'e> {
     }
 
     /// Names the module at work in an error that has no entry of its own.
-    fn located(&self, mut error: DbError) -> DbError {
+    pub(super) fn located(&self, mut error: DbError) -> DbError {
         if error.entry.is_empty() && !self.path.is_empty() {
             error.reason = format!("{} (module {})", error.reason, self.path.join("."));
         }
@@ -176,7 +161,7 @@ impl<'e> Expansion<'e> {
     }
 
     /// The module that `call` names, called in `scope`.
-    fn call(
+    pub(super) fn call(
         &mut self,
         call: &'e ModuleCall,
         scope: &Rc<Scope<'e>>,
@@ -255,7 +240,7 @@ impl<'e> Expansion<'e> {
         Ok(tied)
     }
 
-    fn empty(&self, entry: &'e Entry, scope: Rc<Scope<'e>>) -> Node<'e> {
+    pub(super) fn empty(&self, entry: &'e Entry, scope: Rc<Scope<'e>>) -> Node<'e> {
         Node::blank(Some(entry), entry.path.clone(), Status::Resolved, scope)
     }
 
@@ -393,7 +378,7 @@ impl<'e> Expansion<'e> {
         )
     }
 
-    fn module(
+    pub(super) fn module(
         &mut self,
         entry: &'e Entry,
         args: Vec<(Name, &'e Expr)>,
@@ -693,7 +678,7 @@ impl<'e> Expansion<'e> {
     }
 
     /// The side of `if .. else ..` that a child's formula chooses; `None` if the child does not exist.
-    fn chosen(
+    pub(super) fn chosen(
         &mut self,
         expr: &'e Expr,
         scope: &Rc<Scope<'e>>,
@@ -742,162 +727,6 @@ impl<'e> Expansion<'e> {
         self.path.pop();
         Ok(output)
     }
-
-    fn module_list(
-        &mut self,
-        spec: &'e Expr,
-        scope: &Rc<Scope<'e>>,
-        place: Place<'e>,
-        input: Flow,
-    ) -> Built<'e> {
-        let key = self.evaluator.db.resolve("torch__nn__ModuleList", "")?;
-        let mut node = self.empty(self.evaluator.db.entry(&key)?, scope.clone());
-        let mut list = List::new(input);
-        self.items(spec, scope, place, &mut list)?;
-        node.children = list.children;
-        Ok((Rc::new(node), list.flow))
-    }
-
-    /// The items of a list, each fed with what the one before it gives.
-    fn items(
-        &mut self,
-        expr: &'e Expr,
-        scope: &Rc<Scope<'e>>,
-        place: Place<'e>,
-        list: &mut List<'e>,
-    ) -> Result<(), DbError> {
-        if self.lists >= MAX_LISTS {
-            let reason = format!("lists inside lists exceed the limit of {MAX_LISTS}");
-            return Err(DbError::schema(place.entry, place.field, reason));
-        }
-        self.lists += 1;
-        let result = self.open_items(expr, scope, place, list);
-        self.lists -= 1;
-        result
-    }
-
-    fn open_items(
-        &mut self,
-        expr: &'e Expr,
-        scope: &Rc<Scope<'e>>,
-        place: Place<'e>,
-        list: &mut List<'e>,
-    ) -> Result<(), DbError> {
-        match &expr.kind {
-            Kind::Value(Value::None) => Ok(()),
-            Kind::Module(call) => {
-                self.path.push(list.children.len().to_string().into());
-                let (node, output) =
-                    self.call(call, &flowing(scope, list.flow), place, list.flow)?;
-                self.path.pop();
-                list.push(node);
-                list.flow = output;
-                Ok(())
-            }
-            Kind::If(_) => match self.chosen(expr, scope, place)? {
-                Some(expr) => self.items(expr, scope, place, list),
-                None => Ok(()),
-            },
-            Kind::List(items) => items
-                .iter()
-                .try_for_each(|item| self.items(item, scope, place, list)),
-            Kind::Binary(crate::formula::Binary::Add, sides) => {
-                self.items(&sides.0, scope, place, list)?;
-                self.items(&sides.1, scope, place, list)
-            }
-            Kind::For(f) => {
-                let over = self.value(scope, &f.over, place)?;
-                let fail = |e: &mut Self, kind| {
-                    let error = failure(
-                        &mut e.evaluator,
-                        scope,
-                        &f.over,
-                        place,
-                        EvalError {
-                            at: f.over.at,
-                            kind,
-                        },
-                    );
-                    e.located(error)
-                };
-                let values = items_of(&over).map_err(|kind| fail(self, kind))?;
-                let level = self.logs.len();
-                let mut groups: Vec<Group<'e>> = Vec::new();
-                for value in values.iter() {
-                    let vars = bind(&f.vars, value).map_err(|kind| fail(self, kind))?;
-                    let item = Scope::new(Some(scope.clone()), ScopeKind::Item { level, vars });
-                    // An item that quantization may treat apart is expanded for itself.
-                    let number = list.children.len();
-                    let apart = self
-                        .rule
-                        .as_ref()
-                        .is_some_and(|rule| rule.singles_out(number));
-                    let known = if apart {
-                        None
-                    } else {
-                        self.equal_group(&groups, &item, list.flow)
-                    };
-                    if let Some(group) = known {
-                        group.nodes.iter().for_each(|node| list.push(node.clone()));
-                        list.flow = group.after;
-                        continue;
-                    }
-                    let (before, first) = (list.flow, list.children.len());
-                    self.logs.push(Vec::new());
-                    let result = self.items(&f.item, &item, place, list);
-                    let log = self.logs.pop().unwrap_or_default();
-                    result?;
-                    if apart {
-                        continue;
-                    }
-                    let nodes = list.children[first..]
-                        .iter()
-                        .map(|(_, node)| node.clone())
-                        .collect();
-                    groups.push(Group {
-                        scope: item,
-                        log,
-                        before,
-                        after: list.flow,
-                        nodes,
-                    });
-                }
-                Ok(())
-            }
-            _ => Err(DbError::schema(
-                place.entry,
-                place.field,
-                format!("`{expr}` is not a module, a list of modules or None"),
-            )),
-        }
-    }
-
-    /// The group that an item belongs to without being expanded.
-    fn equal_group<'g>(
-        &mut self,
-        groups: &'g [Group<'e>],
-        item: &Rc<Scope<'e>>,
-        flow: Flow,
-    ) -> Option<&'g Group<'e>> {
-        // Levels that share a bit cannot be told apart.
-        if self.logs.len() >= 63 {
-            return None;
-        }
-        groups.iter().rev().take(MAX_GROUPS).find(|group| {
-            group.before == flow
-                && group.log.iter().all(|logged| {
-                    let scope = logged.scope.rebased(&group.scope, item);
-                    match self.evaluator.value(&scope, logged.expr) {
-                        Ok((value, deps)) if value == logged.value => {
-                            self.log(&scope, logged.expr, &value, deps);
-                            true
-                        }
-                        // An error shows itself again when the item is expanded for itself.
-                        _ => false,
-                    }
-                })
-        })
-    }
 }
 
 /// A child of a module on its way into the tree.
@@ -908,32 +737,12 @@ pub(super) struct Slot<'e> {
     node: Option<Rc<Node<'e>>>,
 }
 
-/// A list on its way into the tree.
-struct List<'e> {
-    flow: Flow,
-    children: Vec<(Arc<str>, Rc<Node<'e>>)>,
-}
-
-impl<'e> List<'e> {
-    fn new(flow: Flow) -> List<'e> {
-        List {
-            flow,
-            children: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, node: Rc<Node<'e>>) {
-        let number = self.children.len().to_string();
-        self.children.push((number.into(), node));
-    }
-}
-
 /// The scope of a call's arguments: what flows into the child, then the module around it.
-fn flowing<'e>(scope: &Rc<Scope<'e>>, input: Flow) -> Rc<Scope<'e>> {
+pub(super) fn flowing<'e>(scope: &Rc<Scope<'e>>, input: Flow) -> Rc<Scope<'e>> {
     Scope::new(Some(scope.clone()), ScopeKind::Flowing(input))
 }
 
-fn failure<'e>(
+pub(super) fn failure<'e>(
     evaluator: &mut Evaluator<'e>,
     scope: &Rc<Scope<'e>>,
     expr: &Expr,

@@ -5,7 +5,8 @@
 //!
 //! - `scope.rs`: where a name in a formula comes from
 //! - `shape.rs`: what flows between modules, and the primitives of `forward`
-//! - `expand.rs`: the expansion: children, lists, equal items
+//! - `expand.rs`: the expansion: calls, children
+//! - `lists.rs`: lists, and their equal items
 //! - `forward.rs`: which children run, how often, on what
 //! - `work.rs`: what a module does itself
 //! - `node.rs`: its result
@@ -18,6 +19,7 @@ mod evaluate;
 mod expand;
 mod explain;
 mod forward;
+mod lists;
 mod load;
 mod node;
 mod quantity;
