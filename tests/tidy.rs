@@ -82,6 +82,10 @@ fn imports_go_down_the_picture() {
         let Some(module) = module_of(&path) else {
             continue;
         };
+        // One import names one module; a group would hide which.
+        if text.contains("use crate::{") {
+            wrong.push(format!("{}: `use crate::{{..}}`", path.display()));
+        }
         for (at, _) in text.match_indices("crate::") {
             let used: String = text[at + 7..]
                 .chars()

@@ -1,7 +1,7 @@
 //! What the reader of a report has to know: classes without an entry, assumed widths, notes of entries.
 
 use crate::db::Task;
-use crate::model::{Model, ModelError, Node, Tree, Workload, nearest_class, stub};
+use crate::model::{Model, ModelError, Node, Tree, Workload, stub};
 use std::rc::Rc;
 
 /// A finding attached to a result.
@@ -21,7 +21,7 @@ pub(super) fn model_notes(
     workload: &Workload,
     tree: &Tree<'_>,
 ) -> Result<Vec<Note>, ModelError> {
-    let mut notes = unresolved_notes(model, tree);
+    let mut notes = unresolved_notes(tree);
     notes.extend(position_notes(model, workload)?);
     notes.extend(dtype_note(model, workload));
     notes.extend(width_notes(model, workload));
@@ -63,16 +63,11 @@ pub(super) fn entry_notes(
 }
 
 /// A note for each class without an entry: what is missing, and the stub of an entry.
-pub fn unresolved_notes(model: &Model<'_>, tree: &Tree<'_>) -> Vec<Note> {
+pub fn unresolved_notes(tree: &Tree<'_>) -> Vec<Note> {
     let mut notes: Vec<Note> = Vec::new();
     for (class, path, error) in &tree.unresolved {
-        let hint = if error.reason.contains("did you mean") {
-            String::new()
-        } else {
-            nearest_class(model.db, class)
-        };
         let message = format!(
-            "{}{hint}; its cost is not in the totals. Describe it in a file and pass it with --module-db: {}",
+            "{}; its cost is not in the totals. Describe it in a file and pass it with --module-db: {}",
             error.reason,
             stub(class)
         );

@@ -94,11 +94,6 @@ fn subjects(db: &Db) -> Vec<Arc<str>> {
     if db.overlays().is_empty() {
         return db.keys();
     }
-    let in_overlay = |key: &Arc<str>| {
-        db.overlays().iter().any(|o| {
-            db.key_as_written(key)
-                .is_some_and(|written| o.keys.iter().any(|k| **k == *written))
-        })
-    };
+    let in_overlay = |key: &Arc<str>| db.overlay_of(key).is_some();
     db.written_keys().into_iter().filter(in_overlay).collect()
 }

@@ -91,10 +91,7 @@ pub(super) fn tables(db: &Db, findings: &mut Findings) {
     for table in db.tables() {
         let broken = match table {
             "$doc" => continue,
-            "$elementwise" => db
-                .elementwise("add")
-                .err()
-                .filter(|e| !e.reason.starts_with("no such kind")),
+            "$elementwise" => db.elementwise_kinds().err(),
             "$quantization" => db.quantization().err(),
             _ => Some(DbError::schema(
                 table,

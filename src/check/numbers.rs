@@ -324,7 +324,7 @@ pub(super) fn roots(db: &Db, entries: &[&Entry], findings: &mut Findings) {
             [("B", 1), ("S", length), ("dec_S", 2)].map(|(n, v)| (Name::new(n), Value::Int(v)));
         if let Err(e) = expand_class(db, &root.key, &sizes, &Workload::default()) {
             // Defaults need not make a model (no number of experts, say); a name that nobody supplies is a fault.
-            if e.kind != Fault::Evaluation || e.reason.starts_with("unknown name") {
+            if !matches!(e.kind, Fault::Evaluation | Fault::Overflow) {
                 findings.add("root", &root.key, format!("on its defaults: {e}"));
             }
         }

@@ -355,7 +355,7 @@ fn explain_one(request: &Request<'_>, db: &Db, id: &str, path: &str) -> Outcome 
         .map_err(fail)?;
     if model.root.is_none() {
         let tree = model.expand(&workload).map_err(fail)?;
-        let notes = analysis::unresolved_notes(&model, &tree);
+        let notes = analysis::unresolved_notes(&tree);
         let notes: Vec<&Note> = notes.iter().collect();
         unresolved(request, &notes);
         return if request.shown.strict {

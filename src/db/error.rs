@@ -1,6 +1,7 @@
 //! What can be wrong with the database, always with the place.
 
 use crate::formula::{EvalError, EvalErrorKind, SyntaxError};
+use crate::value::ValueError;
 use std::sync::Arc;
 
 /// A fault of the database, at the place where it stands.
@@ -27,7 +28,11 @@ pub enum Fault {
     Schema,
     /// A class has no entry.
     UnknownClass,
-    /// A formula has no value.
+    /// A formula reads a name that nothing defines.
+    UnknownName,
+    /// A formula's value does not fit.
+    Overflow,
+    /// A formula has no value for another reason.
     Evaluation,
 }
 
@@ -61,9 +66,14 @@ impl DbError {
             return inner.clone();
         }
         let formula = Some((text.clone(), error.at as usize));
+        let kind = match &error.kind {
+            EvalErrorKind::UnknownName { .. } => Fault::UnknownName,
+            EvalErrorKind::Value(ValueError::Overflow(_)) => Fault::Overflow,
+            _ => Fault::Evaluation,
+        };
         DbError {
             formula,
-            kind: Fault::Evaluation,
+            kind,
             ..DbError::schema(entry, field, error.kind.to_string())
         }
     }

@@ -428,23 +428,28 @@ impl Db {
 
     /// The row of the `$elementwise` table.
     pub fn elementwise(&self, kind: &str) -> Result<Elementwise, DbError> {
-        let table = match self.elementwise.get() {
-            Some(table) => table,
-            None => {
-                let table = self.read_elementwise()?;
-                self.elementwise.get_or_init(|| table)
-            }
-        };
-        table
+        let kinds = self.elementwise_kinds()?;
+        kinds
             .iter()
             .find(|(name, _)| **name == *kind)
             .map(|(_, row)| *row)
             .ok_or_else(|| {
-                let hint = did_you_mean(kind, table.iter().map(|(k, _)| &**k));
+                let hint = did_you_mean(kind, kinds.iter().map(|(k, _)| &**k));
                 let reason =
                     format!("no such kind of row{hint} (or weight_mac, act_mac, elementwise)");
                 DbError::schema("$elementwise", kind, reason)
             })
+    }
+
+    /// The whole `$elementwise` table.
+    pub fn elementwise_kinds(&self) -> Result<&[(Arc<str>, Elementwise)], DbError> {
+        match self.elementwise.get() {
+            Some(table) => Ok(table),
+            None => {
+                let table = self.read_elementwise()?;
+                Ok(self.elementwise.get_or_init(|| table))
+            }
+        }
     }
 
     fn read_elementwise(&self) -> Result<Vec<(Arc<str>, Elementwise)>, DbError> {

@@ -137,7 +137,7 @@ pub fn entry_of<'e>(db: &'e Db, class: &str) -> Result<&'e Entry, DbError> {
 
 /// Says which arguments a class takes when one was missing.
 fn needs_argument(entry: &Entry, mut error: DbError) -> DbError {
-    if error.kind == Fault::Evaluation && error.reason.starts_with("unknown name") {
+    if error.kind == Fault::UnknownName {
         let takes: Vec<String> = entry
             .parameters
             .iter()

@@ -7,7 +7,7 @@ use super::shape::Flow;
 use super::workload::{Phase, Widths, Workload};
 use crate::db::{Db, DbError, Entry, Fault, Task};
 use crate::dtype;
-use crate::formula::{Budget, Formula, did_you_mean};
+use crate::formula::{Budget, Formula};
 use crate::value::{Object, Value};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -450,14 +450,5 @@ pub fn stub(class: &str) -> String {
         "{{\"{}\": {{\"parameters\": [\"N\", \"hidden_size\"], \"weights\": {{\"weight\": \"[hidden_size, hidden_size]\"}}, \
          \"rows\": {{\"matmul\": [\"weight_mac\", \"N * hidden_size * hidden_size\", \"weight\"]}}, \"forward\": \"linear(x, weight)\"}}}}",
         path.replace('.', "__")
-    )
-}
-
-/// `, did you mean ...?` over every class of the database.
-pub fn nearest_class(db: &Db, class: &str) -> String {
-    let keys = db.keys();
-    did_you_mean(
-        crate::db::class_of(class),
-        keys.iter().map(|key| crate::db::class_of(key)),
     )
 }

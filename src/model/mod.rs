@@ -32,7 +32,7 @@ pub(crate) use evaluate::template_value;
 pub use evaluate::{entry_of, expand_class};
 pub use expand::{MAX_MODULES, MAX_NESTING};
 pub use explain::{Step, explain_class, explain_module};
-pub use load::{Asked, Model, ModelError, Tree, nearest_class, stub};
+pub use load::{Asked, Model, ModelError, Tree, stub};
 pub use node::{ExpertUse, Moved, Node, Status, Tensor, Tied, Work};
 pub use quantity::Quantity;
 pub use scope::{RESERVED, Scope, WORKLOAD_NAMES};

@@ -493,9 +493,9 @@ impl<'e> Evaluator<'e> {
                 | EvalErrorKind::Cycle(_)
         );
         let mut failed = DbError::eval(entry, field, text, error);
-        if by_value && failed.kind == Fault::Evaluation {
+        if by_value {
             failed.config = self.config_read(scope, expr);
-            if failed.reason.contains("does not fit") {
+            if failed.kind == Fault::Overflow {
                 failed.config.extend(self.sizes_asked(scope));
             }
         }

@@ -168,11 +168,13 @@ pub fn group(flops: bool, memory: bool, bops: bool) -> Vec<&'static Column> {
     columns
 }
 
+/// Why sums over rows cannot overflow: they are parts of the root's sum, which was added up with checks.
+const FITS: &str = "a part of the root's checked sum";
+
 /// A row's metrics for all the modules that it stands for.
 pub fn of_all(row: &Row) -> Metrics {
     let mut all = Metrics::default();
-    // A product that passes 128 bits was refused when the totals were added up.
-    let _ = all.add_all(&row.all, row.count);
+    all.add_all(&row.all, row.count).expect(FITS);
     all
 }
 
@@ -247,10 +249,10 @@ pub fn by_class(analysis: &Analysis) -> Vec<Row> {
     let mut classes: Vec<Row> = Vec::new();
     for row in &analysis.rows {
         let mut own = Metrics::default();
-        let _ = own.add_all(&row.own, row.count);
+        own.add_all(&row.own, row.count).expect(FITS);
         match classes.iter_mut().find(|c| c.class == row.class) {
             Some(class) => {
-                let _ = class.all.add_all(&own, 1);
+                class.all.add_all(&own, 1).expect(FITS);
                 class.modules += row.count;
             }
             None => classes.push(Row {
