@@ -89,6 +89,7 @@
 
 pub mod analysis;
 pub mod check;
+pub mod checkpoint;
 pub mod cli;
 pub mod db;
 pub mod dtype;

@@ -51,7 +51,7 @@ fn read(path: &Path) -> Fixture {
     let from_catalog = id.starts_with("torchvision/") || id.starts_with("cifar/");
     let (config, root) = if from_catalog {
         let files = source::open(&id).expect("the catalog has it");
-        (files.config, files.root)
+        (files.config.expect("a config"), files.root)
     } else {
         let Some(Value::Object(config)) = o.get("config") else {
             panic!("a config")

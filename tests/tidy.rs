@@ -10,6 +10,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("check", 5),
     ("model", 3),
     ("db", 2),
+    ("checkpoint", 2),
     ("formula", 1),
     ("source", 1),
     ("value", 0),

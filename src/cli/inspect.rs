@@ -189,7 +189,11 @@ fn load<'d>(
         return Err(usage(format!("--class: {}", e.reason)));
     }
     let class = request.args.class.as_deref().or(files.root.as_deref());
-    Model::load(db, files.config.clone(), class).map_err(|e| model_failure(db, &files.file, e))
+    let config = files
+        .config
+        .clone()
+        .ok_or_else(|| input(format!("{}: no config.json beside the weights", files.file)))?;
+    Model::load(db, config, class).map_err(|e| model_failure(db, &files.file, e))
 }
 
 fn one(request: &Request<'_>, db: &Db, id: &str) -> Outcome {

@@ -94,8 +94,9 @@ impl Catalog {
             id: model.id.to_string(),
             revision: None,
             source: SourceKind::Catalog,
-            config: model.config,
+            config: Some(model.config),
             root: model.root,
+            files: None,
         })
     }
 

@@ -1,71 +1,146 @@
-//! A folder with a config.json, or the file itself.
+//! A folder, a config file, or a safetensors file.
 
-use super::{MAX_CONFIG_BYTES, ModelFiles, SourceError, SourceKind};
+use super::files::read_whole;
+use super::head;
+use super::{Files, Folder, MAX_CONFIG_BYTES, ModelFiles, SourceError, SourceKind};
 use crate::json;
-use crate::value::Value;
+use crate::value::{Object, Value};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
+
+const CONFIG: &str = "config.json";
 
 /// The model at a path; `None` if the path does not exist and does not look like one.
 pub(super) fn open(id: &str) -> Result<Option<ModelFiles>, SourceError> {
     let path = Path::new(id);
-    let file = match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => path.join("config.json"),
-        Ok(_) => path.to_path_buf(),
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => folder(id, path).map(Some),
+        Ok(_) => file(id, path).map(Some),
         // What is spelled as a path is meant as one.
-        Err(e) if id.ends_with(".json") || id.starts_with(['.', '/', '~']) => {
-            return Err(SourceError::Unreadable {
-                path: path.into(),
-                reason: e.to_string(),
-            });
+        Err(e) if is_spelled_as_path(id) => Err(SourceError::unreadable(path, e)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether an id can only be a path.
+fn is_spelled_as_path(id: &str) -> bool {
+    let endings = [
+        ".json",
+        ".safetensors",
+        ".gguf",
+        ".onnx",
+        ".bin",
+        ".pt",
+        ".pth",
+    ];
+    id.starts_with(['.', '/', '~']) || endings.iter().any(|end| id.ends_with(end))
+}
+
+/// A folder with a config, or at least with weights.
+pub(super) fn folder(id: &str, path: &Path) -> Result<ModelFiles, SourceError> {
+    let files = Folder::open(path)?;
+    let config_file = path.join(CONFIG);
+    let config = if config_file.exists() {
+        Some(read_config(&config_file)?)
+    } else {
+        let names = files.names()?;
+        if !names.iter().any(|name| name.ends_with(".safetensors")) {
+            return Err(SourceError::NoConfig(path.into()));
         }
-        Err(_) => return Ok(None),
+        None
     };
-    if path.is_dir() && !file.exists() {
-        return Err(SourceError::NoConfig(path.into()));
-    }
-    let unreadable = |e: std::io::Error| SourceError::Unreadable {
-        path: file.clone(),
-        reason: e.to_string(),
+    let file = if config.is_some() {
+        config_file.as_path()
+    } else {
+        path
     };
-    let handle = fs::File::open(&file).map_err(unreadable)?;
-    let bytes = handle.metadata().map_err(unreadable)?.len();
-    if bytes > MAX_CONFIG_BYTES {
-        return Err(SourceError::TooLarge { path: file, bytes });
+    Ok(found(id, file, config, Some(files)))
+}
+
+fn file(id: &str, path: &Path) -> Result<ModelFiles, SourceError> {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("");
+    if name.ends_with(".safetensors.index.json") {
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        return folder(id, parent.unwrap_or(Path::new(".")));
     }
-    let mut content = Vec::new();
-    // The limit holds for pipes and growing files too.
-    handle
-        .take(MAX_CONFIG_BYTES + 1)
-        .read_to_end(&mut content)
-        .map_err(unreadable)?;
-    if content.len() as u64 > MAX_CONFIG_BYTES {
-        return Err(SourceError::TooLarge {
-            path: file,
-            bytes: content.len() as u64,
-        });
+    if is_weights(path)? {
+        let beside = path.with_file_name(CONFIG);
+        let config = beside.exists().then(|| read_config(&beside)).transpose()?;
+        return Ok(found(id, path, config, Some(Folder::of_file(path)?)));
     }
-    let text = String::from_utf8(content).map_err(|_| SourceError::Unreadable {
-        path: file.clone(),
-        reason: "not UTF-8 text".into(),
-    })?;
-    let value = json::read(&text).map_err(|error| SourceError::Json {
-        path: file.clone(),
-        error,
-    })?;
-    let Value::Object(config) = value else {
-        return Err(SourceError::NotAnObject {
-            path: file,
-            found: value.describe(),
-        });
+    let config = read_config(path)?;
+    // A config of any other name says nothing about what lies beside it.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let files = if name == CONFIG {
+        Some(Folder::open(parent.unwrap_or(Path::new(".")))?)
+    } else {
+        None
     };
-    Ok(Some(ModelFiles {
+    Ok(found(id, path, Some(config), files))
+}
+
+fn found(id: &str, file: &Path, config: Option<Arc<Object>>, files: Option<Folder>) -> ModelFiles {
+    ModelFiles {
         id: id.into(),
         revision: None,
         source: SourceKind::Local,
         config,
         root: None,
         file: file.display().to_string(),
-    }))
+        files: files.map(|files| Arc::new(files) as Arc<dyn Files>),
+    }
+}
+
+/// Whether a file holds weights; formats that are not read are told by what they begin with.
+fn is_weights(path: &Path) -> Result<bool, SourceError> {
+    if path.extension().is_some_and(|e| e == "safetensors") {
+        return Ok(true);
+    }
+    let mut start = Vec::new();
+    let file = fs::File::open(path).map_err(|e| SourceError::unreadable(path, e))?;
+    // A pipe gives its bytes once, and the config is among them.
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return Ok(false);
+    }
+    file.take(24)
+        .read_to_end(&mut start)
+        .map_err(|e| SourceError::unreadable(path, e))?;
+    match head::header_bytes(&start, u64::MAX) {
+        Err(error @ head::FrameError::OtherFormat(..)) => Err(SourceError::Frame {
+            file: path.display().to_string(),
+            error,
+        }),
+        Ok(_) => Ok(start.get(8) == Some(&b'{')),
+        Err(_) => Ok(false),
+    }
+}
+
+/// The object in a config file.
+pub(super) fn read_config(file: &Path) -> Result<Arc<Object>, SourceError> {
+    let content = read_whole(file, MAX_CONFIG_BYTES)?;
+    parse_config(&file.display().to_string(), content)
+}
+
+/// The object that the bytes of a config are.
+pub(super) fn parse_config(file: &str, content: Vec<u8>) -> Result<Arc<Object>, SourceError> {
+    let text = String::from_utf8(content).map_err(|_| SourceError::Unreadable {
+        path: file.into(),
+        reason: "not UTF-8 text".into(),
+    })?;
+    let value = json::read(&text).map_err(|error| SourceError::Json {
+        path: file.into(),
+        error,
+    })?;
+    match value {
+        Value::Object(config) => Ok(config),
+        other => Err(SourceError::NotAnObject {
+            path: file.into(),
+            found: other.describe(),
+        }),
+    }
 }

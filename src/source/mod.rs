@@ -4,13 +4,17 @@
 //! places in the same list.
 
 mod catalog;
+mod files;
+mod head;
 mod local;
 
 pub use catalog::{Catalog, CatalogModel, Published};
+pub use files::{Files, Folder, MAX_SMALL_FILE_BYTES, is_plain};
+pub use head::{FrameError, Head, LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes};
 
 use crate::json::JsonError;
 use crate::value::Object;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Largest config that is read.
@@ -25,12 +29,14 @@ pub struct ModelFiles {
     pub revision: Option<String>,
     /// Which source answered.
     pub source: SourceKind,
-    /// The config.
-    pub config: Arc<Object>,
+    /// The config; `None` where there are weights and nothing else.
+    pub config: Option<Arc<Object>>,
     /// The root class, where the config is not one that names it.
     pub root: Option<Arc<str>>,
     /// The file that errors are about.
     pub file: String,
+    /// Everything else that the source has of the model; `None` where it has a config and nothing more.
+    pub files: Option<Arc<dyn Files>>,
 }
 
 /// The sources there are.
@@ -66,7 +72,7 @@ pub enum SourceError {
         hint: String,
     },
     /// A folder without config.json.
-    #[error("{0}: the folder has no config.json")]
+    #[error("{0}: the folder has no config.json and no safetensors file")]
     NoConfig(PathBuf),
     /// A file that cannot be read.
     #[error("{path}: {reason}")]
@@ -76,13 +82,23 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
-    /// A file larger than any config.
-    #[error("{path}: {bytes} bytes; a config has at most {MAX_CONFIG_BYTES}")]
+    /// A file larger than any of its kind.
+    #[error("{path}: {bytes} bytes; such a file has at most {most}")]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// Its size.
         bytes: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// A file with another content than its name says.
+    #[error("{file}: {error}")]
+    Frame {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        error: FrameError,
     },
     /// A file that is not JSON.
     #[error("{path}: {error}")]
@@ -100,6 +116,15 @@ pub enum SourceError {
         /// What it is.
         found: String,
     },
+}
+
+impl SourceError {
+    fn unreadable(path: &Path, error: std::io::Error) -> SourceError {
+        SourceError::Unreadable {
+            path: path.into(),
+            reason: error.to_string(),
+        }
+    }
 }
 
 /// The files of the model called `id`: a path that exists, else a catalog id.
