@@ -1,16 +1,18 @@
 //! The weights of a model as they are stored: safetensors files, sharded or not, packed or plain.
 //!
 //! [`Checkpoint::open`] reads the headers of all files into one name space; nothing of the data is read until
-//! [`Checkpoint::data`] is asked for a tensor, and then it is mapped, not copied. What the tensors mean is told by `packed`:
-//! [`weights`] joins the codes, scales and zero points of a packed format into logical weights.
+//! [`Checkpoint::data`] is asked for a tensor, and then it is mapped, not copied. What the tensors mean is told by [`packed`]:
+//! [`packed::weights`] joins the codes, scales and zero points of a packed format into logical weights.
 //!
 //! - `header.rs`: one header, validated
 //! - `index.rs`: which file holds which tensor
 //! - `data.rs`: the bytes of a tensor, mapped
+//! - [`packed`]: from tensors to weights
 
 mod data;
 mod header;
 mod index;
+pub mod packed;
 
 pub use data::{Data, PIECE_BYTES};
 pub use header::{Described, Header, HeaderError, MAX_DIMENSIONS, read as read_header};

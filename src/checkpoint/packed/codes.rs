@@ -1,0 +1,417 @@
+//! Bit orders: where in the bytes of a tensor the code of a row and column lies.
+//!
+//! All formats store little-endian words, so a word of 32 bits is also four bytes in order, and a stream of codes that is
+//! dense over words is dense over bytes. Four codes `a b c d` of 4 bits are the bytes `ba dc` ([`Order::Dense`]); of 3 bits
+//! they take 12 bits of a stream in which a code may lie across two words.
+
+/// Columns that are decoded at a time: 16,384 codes of any width end on a word.
+pub(super) const CHUNK: usize = 1 << 14;
+
+/// Where the codes of a matrix lie in the bytes of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Layout {
+    /// Width of a code, 1 to 32.
+    pub(super) bits: u32,
+    pub(super) direction: Direction,
+    pub(super) order: Order,
+    /// Added to every word before it is read, wrapping: files that store a zero point less one were written that way.
+    pub(super) add: u32,
+}
+
+/// Which codes share a word.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Direction {
+    /// Those of a row, which has so many bytes.
+    Along { row_bytes: u64 },
+    /// Those of a column; so many columns stand beside each other.
+    Down { columns: u64 },
+    /// Those of rows `r`, `r + rows`, `r + 2 rows` ...: one byte each, the first in the low bits. Bytes are `[rows, columns]`.
+    Strided { rows: u64, columns: u64 },
+    /// The same with the first in the high bits.
+    StridedHigh { rows: u64, columns: u64 },
+    /// Those of `8 / bits` rows that follow each other: one byte each, the first in the low bits.
+    RowsOfByte { columns: u64 },
+}
+
+/// Where in its word a code lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Order {
+    /// Code `i` begins at bit `i * bits` of the stream, low bits first, across words.
+    Dense,
+    /// `32 / bits` codes in each word, low bits first; the rest of the word is unused.
+    Whole,
+    /// Eight codes of 4 bits in each word, code `i` at nibble `[i]` of the table.
+    Nibbles([u8; 8]),
+    /// Two codes of 4 bits in each byte, the first in the high half.
+    HighFirst,
+    /// 32 codes in `bits` words, split into planes of 4, 2 and 1 bits, the low plane first; a plane is a stream of its own.
+    Planes,
+}
+
+/// A run of bits of one code: `width` bits of word `word` from bit `shift` on are bits `to..` of the code.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Piece {
+    word: u64,
+    shift: u32,
+    width: u32,
+    to: u32,
+}
+
+impl Layout {
+    /// Codes dense along rows of `row_bytes` bytes.
+    pub(super) fn along(bits: u32, row_bytes: u64) -> Layout {
+        Layout::new(bits, Direction::Along { row_bytes }, Order::Dense)
+    }
+
+    pub(super) fn new(bits: u32, direction: Direction, order: Order) -> Layout {
+        Layout {
+            bits,
+            direction,
+            order,
+            add: 0,
+        }
+    }
+
+    /// Bytes that a matrix of so many rows and columns needs; `None` if they cannot be counted.
+    pub(super) fn bytes(&self, rows: u64, columns: u64) -> Option<u64> {
+        let per_byte = u64::from(8 / self.bits.min(8));
+        match self.direction {
+            Direction::Along { row_bytes } => {
+                let row_bits = match self.order {
+                    Order::Dense | Order::HighFirst | Order::Nibbles(_) => {
+                        columns.checked_mul(self.bits.into())?
+                    }
+                    Order::Whole => columns
+                        .div_ceil(u64::from(32 / self.bits))
+                        .checked_mul(32)?,
+                    Order::Planes => columns
+                        .div_ceil(32)
+                        .checked_mul(32)?
+                        .checked_mul(self.bits.into())?,
+                };
+                // A row that is shorter than its codes would be read into the next.
+                if row_bits.div_ceil(8) > row_bytes {
+                    return None;
+                }
+                rows.checked_mul(row_bytes)
+            }
+            Direction::Down { columns: width } => {
+                if columns > width {
+                    return None;
+                }
+                let words = match self.order {
+                    Order::Whole => rows.div_ceil(u64::from(32 / self.bits)),
+                    Order::Planes => rows.div_ceil(32).checked_mul(self.bits.into())?,
+                    _ => rows.checked_mul(self.bits.into())?.div_ceil(32),
+                };
+                words.checked_mul(width)?.checked_mul(4)
+            }
+            Direction::Strided {
+                rows: stride,
+                columns: width,
+            }
+            | Direction::StridedHigh {
+                rows: stride,
+                columns: width,
+            } => {
+                let fits = columns <= width && rows <= stride.checked_mul(per_byte)?;
+                fits.then(|| stride.checked_mul(width)).flatten()
+            }
+            Direction::RowsOfByte { columns: width } => (columns <= width)
+                .then(|| rows.div_ceil(per_byte).checked_mul(width))
+                .flatten(),
+        }
+    }
+
+    /// Writes the codes of a row from column `first` on. What lies outside the bytes reads as 0; callers have asked
+    /// [`Layout::bytes`].
+    pub(super) fn read(&self, bytes: &[u8], row: u64, first: u64, out: &mut [u32]) {
+        let (bits, add) = (self.bits, self.add);
+        let mask = mask(bits);
+        let columns = first..;
+        match self.direction {
+            Direction::Along { row_bytes } => {
+                let start = row.saturating_mul(row_bytes);
+                let word = |i: u64| word(bytes, start.saturating_add(i * 4)).wrapping_add(add);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    *out = pieces(self.order, bits, column)
+                        .iter()
+                        .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                }
+            }
+            Direction::Down { columns: width } => {
+                let pieces = pieces(self.order, bits, row);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    let word = |i: u64| {
+                        let at = i.saturating_mul(width).saturating_add(column);
+                        word(bytes, at.saturating_mul(4)).wrapping_add(add)
+                    };
+                    *out = pieces
+                        .iter()
+                        .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                }
+            }
+            Direction::Strided {
+                rows,
+                columns: width,
+            } => {
+                let shift = (row / rows.max(1)) as u32 * bits;
+                let start = (row % rows.max(1)).saturating_mul(width);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    *out = shifted(byte(bytes, start.saturating_add(column)), shift) & mask;
+                }
+            }
+            Direction::StridedHigh {
+                rows,
+                columns: width,
+            } => {
+                let slot = (row / rows.max(1)) as u32 + 1;
+                let shift = 8u32.saturating_sub(slot.saturating_mul(bits));
+                let start = (row % rows.max(1)).saturating_mul(width);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    *out = shifted(byte(bytes, start.saturating_add(column)), shift) & mask;
+                }
+            }
+            Direction::RowsOfByte { columns: width } => {
+                let per_byte = u64::from(8 / bits.clamp(1, 8));
+                let shift = (row % per_byte) as u32 * bits;
+                let start = (row / per_byte).saturating_mul(width);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    *out = shifted(byte(bytes, start.saturating_add(column)), shift) & mask;
+                }
+            }
+        }
+    }
+}
+
+/// The lowest `bits` bits set.
+pub(super) fn mask(bits: u32) -> u32 {
+    u32::MAX >> (32 - bits.clamp(1, 32))
+}
+
+impl Piece {
+    fn of(&self, word: u32) -> u32 {
+        // No width, no bits: a shift by 32 is none that a word has.
+        let mask = u32::MAX.checked_shr(32 - self.width).unwrap_or(0);
+        (shifted(word, self.shift) & mask) << self.to
+    }
+}
+
+fn shifted(word: u32, shift: u32) -> u32 {
+    word.checked_shr(shift).unwrap_or(0)
+}
+
+fn byte(bytes: &[u8], at: u64) -> u32 {
+    usize::try_from(at)
+        .ok()
+        .and_then(|at| bytes.get(at))
+        .map_or(0, |b| u32::from(*b))
+}
+
+/// The little-endian word that begins at a byte. Rows of bytes may end within it.
+fn word(bytes: &[u8], at: u64) -> u32 {
+    let Ok(at) = usize::try_from(at) else {
+        return 0;
+    };
+    if let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
+        return u32::from_le_bytes(*word);
+    }
+    (at..at.saturating_add(4))
+        .rev()
+        .fold(0, |word, at| word << 8 | byte(bytes, at as u64))
+}
+
+/// The bits of code `i` of a stream. A piece that is not needed has no width.
+fn pieces(order: Order, bits: u32, i: u64) -> [Piece; 3] {
+    let none = Piece::default();
+    let one = |word, shift| {
+        let piece = Piece {
+            word,
+            shift,
+            width: bits,
+            to: 0,
+        };
+        [piece, none, none]
+    };
+    match order {
+        Order::Dense => {
+            let bit = i * u64::from(bits);
+            let (word, shift) = (bit / 32, (bit % 32) as u32);
+            let width = bits.min(32 - shift);
+            let low = Piece {
+                word,
+                shift,
+                width,
+                to: 0,
+            };
+            let high = Piece {
+                word: word + 1,
+                shift: 0,
+                width: bits - width,
+                to: width,
+            };
+            [low, high, none]
+        }
+        Order::Whole => {
+            let per_word = u64::from(32 / bits);
+            one(i / per_word, (i % per_word) as u32 * bits)
+        }
+        Order::Nibbles(table) => one(i / 8, u32::from(table[(i % 8) as usize]) * 4),
+        Order::HighFirst => one(i / 8, ((i % 8) as u32 ^ 1) * 4),
+        Order::Planes => {
+            let (block, within) = (i / 32, (i % 32) as u32);
+            let mut before = 0;
+            [4, 2, 1].map(|plane| {
+                if bits & plane == 0 {
+                    return none;
+                }
+                let per_word = 32 / plane;
+                let piece = Piece {
+                    word: block * u64::from(bits) + u64::from(before + within / per_word),
+                    shift: within % per_word * plane,
+                    width: plane,
+                    to: before,
+                };
+                // A plane of w bits takes w words, so the words before it are as many as the bits below it.
+                before += plane;
+                piece
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(layout: Layout, bytes: &[u8], row: u64, expected: &[u32]) {
+        let mut out = vec![0; expected.len()];
+        layout.read(bytes, row, 0, &mut out);
+        assert_eq!(out, expected);
+        // The same, one by one: where a chunk begins changes nothing.
+        for (column, expected) in expected.iter().enumerate() {
+            let mut one = [0];
+            layout.read(bytes, row, column as u64, &mut one);
+            assert_eq!(one, [*expected], "column {column}");
+        }
+    }
+
+    #[test]
+    fn dense_nibbles_have_the_low_half_first() {
+        check(Layout::along(4, 2), &[0x21, 0x43], 0, &[1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn three_bits_cross_words() {
+        // Code 10 is bits 30 and 31 of word 0 and bit 0 of word 1: 0b110 = 6 sets bit 31 and bit 32.
+        let bytes = [0, 0, 0, 0x80, 1, 0, 0, 0];
+        check(
+            Layout::along(3, 8),
+            &bytes,
+            0,
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0],
+        );
+    }
+
+    #[test]
+    fn a_stream_down_columns_has_its_words_a_row_apart() {
+        // Two columns of words, two rows of them: column 0 is (0x80000000, 1), column 1 is (7, 0).
+        let bytes = [0, 0, 0, 0x80, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        let layout = Layout::new(3, Direction::Down { columns: 2 }, Order::Dense);
+        check(layout, &bytes, 10, &[6, 0]);
+        check(layout, &bytes, 0, &[0, 7]);
+    }
+
+    #[test]
+    fn whole_words_leave_bits_unused() {
+        // Ten codes of 3 bits in a word; code 10 begins the next.
+        let layout = Layout::new(3, Direction::Along { row_bytes: 8 }, Order::Whole);
+        let bytes = [0b0100_0001, 0, 0, 0, 5, 0, 0, 0];
+        check(layout, &bytes, 0, &[1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5]);
+    }
+
+    #[test]
+    fn nibbles_by_table() {
+        // 0x76543210 holds nibble i at bits 4 i; column j lies at nibble [0, 4, 1, 5, 2, 6, 3, 7][j].
+        let layout = Layout::new(
+            4,
+            Direction::Along { row_bytes: 4 },
+            Order::Nibbles([0, 4, 1, 5, 2, 6, 3, 7]),
+        );
+        let bytes = 0x7654_3210u32.to_le_bytes();
+        check(layout, &bytes, 0, &[0, 4, 1, 5, 2, 6, 3, 7]);
+    }
+
+    #[test]
+    fn high_first_begins_with_the_high_half_and_odd_rows_end_in_it() {
+        let layout = Layout::new(4, Direction::Along { row_bytes: 2 }, Order::HighFirst);
+        check(layout, &[0x12, 0x30], 0, &[1, 2, 3]);
+    }
+
+    #[test]
+    fn four_rows_stride_through_a_byte() {
+        // 162 = 0b10_10_00_10: rows 0, 2, 4, 6 hold 2, 0, 2, 2, which stand for 1, -1, 1, 1.
+        let bytes = [162, 133, 26, 20, 137, 98, 68, 106];
+        let layout = Layout::new(
+            2,
+            Direction::Strided {
+                rows: 2,
+                columns: 4,
+            },
+            Order::Dense,
+        );
+        check(layout, &bytes, 0, &[2, 1, 2, 0]);
+        check(layout, &bytes, 7, &[2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn halves_of_rows_have_the_first_half_in_the_high_bits() {
+        let layout = Layout::new(
+            4,
+            Direction::StridedHigh {
+                rows: 1,
+                columns: 2,
+            },
+            Order::Dense,
+        );
+        check(layout, &[0x12, 0x34], 0, &[1, 3]);
+        check(layout, &[0x12, 0x34], 1, &[2, 4]);
+    }
+
+    #[test]
+    fn neighbouring_rows_share_a_byte() {
+        let layout = Layout::new(4, Direction::RowsOfByte { columns: 2 }, Order::Dense);
+        check(layout, &[0x12, 0x34], 0, &[2, 4]);
+        check(layout, &[0x12, 0x34], 1, &[1, 3]);
+    }
+
+    #[test]
+    fn planes_are_streams_of_their_own() {
+        // 5 bits: words 0 to 3 hold the low 4 bits of 32 codes, word 4 their high bits. Code 9 is 0b1_0110.
+        let mut words = [0u32; 5];
+        words[1] = 0b0110 << 4;
+        words[4] = 1 << 9;
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let layout = Layout::new(5, Direction::Along { row_bytes: 20 }, Order::Planes);
+        let mut expected = [0; 32];
+        expected[9] = 0b1_0110;
+        check(layout, &bytes, 0, &expected);
+    }
+
+    #[test]
+    fn adding_to_a_word_carries_into_the_next_code() {
+        let layout = Layout {
+            add: 0x1111_1111,
+            ..Layout::along(4, 4)
+        };
+        check(layout, &0x0f00u32.to_le_bytes(), 0, &[1, 1, 0, 2]);
+    }
+
+    #[test]
+    fn rows_shorter_than_their_codes_do_not_fit() {
+        assert_eq!(Layout::along(4, 2).bytes(3, 4), Some(6));
+        assert_eq!(Layout::along(4, 2).bytes(3, 5), None);
+        assert_eq!(Layout::along(32, u64::MAX).bytes(2, 1), None);
+    }
+}

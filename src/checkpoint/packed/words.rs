@@ -1,0 +1,256 @@
+//! Integer codes in words of 32 bits with a zero point and a scale for each group of inputs: GPTQ and AWQ.
+//!
+//! With K inputs, N outputs, b bits and G groups; all words I32, scales F16 or BF16:
+//!
+//! ```text
+//!            qweight         qzeros          scales     g_idx
+//! gptq       [K b / 32, N]   [G, N b / 32]   [G, N]     [K] (files of old writers lack it)
+//! awq gemm   [K, N b / 32]   [G, N b / 32]   [G, N]
+//! awq gemv   [N, K b / 32]   [N, Z]          [N, Z 32 / b]   Z: words of zero points, rounded up
+//! ```
+//!
+//! All widths follow from the shapes, so a module that was quantized otherwise than the rest needs no rule of its own.
+
+use super::codes::{Direction, Layout, Order};
+use super::zeros::{Grid, Map, Rule, Side, Zero};
+use super::{Answer, Found, Seen, matrix};
+
+/// Code widths that GPTQ has.
+const GPTQ_BITS: std::ops::RangeInclusive<u64> = 2..=8;
+
+/// Nibble of a word in which column `j` of eight lies: nibble `i` holds column `[0, 2, 4, 6, 1, 3, 5, 7][i]`.
+const AWQ_NIBBLES: Order = Order::Nibbles([0, 4, 1, 5, 2, 6, 3, 7]);
+
+/// The three tensors as matrices, if they have the dtypes of this family.
+struct Words {
+    codes: (u64, u64),
+    zeros: (u64, u64),
+    scales: (u64, u64),
+}
+
+fn words(seen: &Seen) -> Option<Words> {
+    let (codes, zeros, scales) = (seen.codes(), seen.side(".qzeros")?, seen.side(".scales")?);
+    let dtypes = [codes, zeros].map(|t| t.dtype.name);
+    if dtypes != ["I32", "I32"] || !scales.dtype.is_float() {
+        return None;
+    }
+    Some(Words {
+        codes: matrix(codes)?,
+        zeros: matrix(zeros)?,
+        scales: matrix(scales)?,
+    })
+}
+
+/// Words that hold so many codes, packed without gaps.
+fn words_of(codes: u64, bits: u64) -> Option<u64> {
+    Some(codes.checked_mul(bits)?.div_ceil(32))
+}
+
+/// GPTQ, all its bit orders and both ways to store zero points.
+pub(super) fn gptq(seen: &Seen) -> Answer {
+    let Some(Words {
+        codes,
+        zeros,
+        scales,
+    }) = words(seen)
+    else {
+        return Ok(None);
+    };
+    let outputs = codes.1;
+    let g_idx = seen.number(".g_idx");
+    // In AWQ the two differ. Where they agree by chance, rows that agree too would be groups of less than a word.
+    if scales.1 != outputs || (scales.0 == codes.0 && g_idx.is_none()) {
+        return Ok(None);
+    }
+    let groups = scales.0;
+    let listed = seen.side(".g_idx").map(|t| t.elements());
+    let inputs = |bits: u64| match listed {
+        Some(inputs) => Some(inputs),
+        None => codes.0.checked_mul(32).map(|all| all / bits),
+    };
+    let fits = |bits: &u64| {
+        zeros == (groups, words_of(outputs, *bits).unwrap_or(0))
+            && inputs(*bits).and_then(|n| words_of(n, *bits)) == Some(codes.0)
+    };
+    let hint = seen.settings.bits().filter(fits);
+    let Some(bits) = hint.or_else(|| GPTQ_BITS.clone().find(fits)) else {
+        return Err("qweight, qzeros and scales do not agree on a width");
+    };
+    let Some(inputs) = inputs(bits) else {
+        return Err("its inputs cannot be counted");
+    };
+    let Some(group) = group_size(inputs, groups, seen.settings.group_size()) else {
+        return Err("its groups do not divide its inputs");
+    };
+    let bits = bits as u32;
+    let written = seen
+        .settings
+        .text("checkpoint_format")
+        .or_else(|| seen.settings.text("format"));
+    let planes = matches!(bits, 5..=7) || written == Some("gptq_p");
+    let order = if planes { Order::Planes } else { Order::Dense };
+    let less_one = !planes && written != Some("gptq_v2");
+    let mut points = Layout {
+        order,
+        ..Layout::along(bits, zeros.1.saturating_mul(4))
+    };
+    let mut plus = 0;
+    if less_one {
+        // The library adds to whole words, with carries, except where codes cross words.
+        match 32 % bits {
+            0 => points.add = u32::MAX / super::codes::mask(bits),
+            _ => plus = 1,
+        }
+    }
+    let side = Side {
+        tensor: seen.number(".qzeros").unwrap_or_default(),
+        layout: points,
+        shape: (groups, outputs),
+        rows: g_idx.map_or(Map::Per(group), Map::Listed),
+        columns: Map::Same,
+    };
+    let rule = Rule::grid(Grid {
+        rows: inputs,
+        columns: outputs,
+        codes: Layout::new(bits, Direction::Down { columns: outputs }, order),
+        scales: scale(seen, (groups, outputs), side.rows, Map::Same),
+        zero: Zero::Point { side, plus },
+    });
+    let label = format!("gptq int{bits} {}", grouped(group, inputs));
+    Ok(Found::new([outputs, inputs], label, bits, rule))
+}
+
+/// AWQ as `version: gemm` writes it.
+pub(super) fn awq_gemm(seen: &Seen) -> Answer {
+    let Some(Words {
+        codes,
+        zeros,
+        scales,
+    }) = words(seen)
+    else {
+        return Ok(None);
+    };
+    let ((inputs, words), (groups, outputs)) = (codes, scales);
+    if zeros != (groups, words) || words_of(outputs, 4) != Some(words) || !outputs.is_multiple_of(8)
+    {
+        return Ok(None);
+    }
+    let Some(group) = group_size(inputs, groups, seen.settings.group_size()) else {
+        return Err("its groups do not divide its inputs");
+    };
+    let along = Layout {
+        order: AWQ_NIBBLES,
+        ..Layout::along(4, words.saturating_mul(4))
+    };
+    let side = Side {
+        tensor: seen.number(".qzeros").unwrap_or_default(),
+        layout: along,
+        shape: (groups, outputs),
+        rows: Map::Per(group),
+        columns: Map::Same,
+    };
+    let rule = Rule::grid(Grid {
+        rows: inputs,
+        columns: outputs,
+        codes: along,
+        scales: scale(seen, (groups, outputs), Map::Per(group), Map::Same),
+        zero: Zero::Point { side, plus: 0 },
+    });
+    let label = format!("awq int4 {}", grouped(group, inputs));
+    Ok(Found::new([outputs, inputs], label, 4, rule))
+}
+
+/// AWQ as `version: gemv` writes it.
+pub(super) fn awq_gemv(seen: &Seen) -> Answer {
+    let Some(Words {
+        codes,
+        zeros,
+        scales,
+    }) = words(seen)
+    else {
+        return Ok(None);
+    };
+    let (outputs, words) = codes;
+    let padded = zeros.1.checked_mul(8);
+    if zeros.0 != outputs || scales.0 != outputs || Some(scales.1) != padded {
+        return Err("qweight, qzeros and scales do not agree on a layout");
+    }
+    let Some(inputs) = words.checked_mul(8) else {
+        return Err("its inputs cannot be counted");
+    };
+    // Words of zero points are a whole number, for small groups of two or four words.
+    let fits = |group: &u64| {
+        let unit = (128 / (*group).max(1)).clamp(1, 4);
+        inputs.div_ceil(*group).div_ceil(8).div_ceil(unit) * unit == zeros.1
+    };
+    let hint = seen.settings.group_size().filter(|g| *g > 0).filter(fits);
+    let Some(group) = hint.or_else(|| [128, 64, 32].into_iter().find(fits)) else {
+        return Err("its groups do not divide its inputs");
+    };
+    let groups = scales.1;
+    let side = Side {
+        tensor: seen.number(".qzeros").unwrap_or_default(),
+        layout: Layout::along(4, zeros.1.saturating_mul(4)),
+        shape: (outputs, groups),
+        rows: Map::Same,
+        columns: Map::Per(group),
+    };
+    let rule = Rule::grid(Grid {
+        rows: outputs,
+        columns: inputs,
+        codes: Layout::along(4, words.saturating_mul(4)),
+        scales: scale(seen, (outputs, groups), Map::Same, Map::Per(group)),
+        zero: Zero::Point { side, plus: 0 },
+    });
+    let label = format!("awq int4 {}", grouped(group, inputs));
+    Ok(Found::new([outputs, inputs], label, 4, rule))
+}
+
+fn scale(seen: &Seen, shape: (u64, u64), rows: Map, columns: Map) -> Vec<Side> {
+    let scale = seen.side(".scales").zip(seen.number(".scales"));
+    scale
+        .map(|(tensor, number)| Side::of(tensor, number, shape, rows, columns))
+        .into_iter()
+        .collect()
+}
+
+/// How many numbers share a scale, where `count` of them have `groups`: as the settings say if that fits, else evenly, else
+/// the power of two of which only the last group is cut.
+pub(super) fn group_size(count: u64, groups: u64, hint: Option<u64>) -> Option<u64> {
+    let fits = |group: &u64| *group > 0 && count.div_ceil(*group) == groups;
+    if groups == 0 || groups > count {
+        return None;
+    }
+    let even = Some(count / groups).filter(|_| count.is_multiple_of(groups));
+    hint.filter(fits)
+        .or(even)
+        .or_else(|| (0..u64::BITS).map(|power| 1 << power).find(fits))
+}
+
+/// `g128`, or `channel` where the whole row is one group.
+pub(super) fn grouped(group: u64, count: u64) -> String {
+    if group >= count {
+        "channel".into()
+    } else {
+        format!("g{group}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_what_the_settings_say_only_if_it_fits() {
+        assert_eq!(group_size(4096, 32, Some(128)), Some(128));
+        assert_eq!(group_size(4096, 32, Some(64)), Some(128));
+        assert_eq!(group_size(4096, 1, None), Some(4096));
+    }
+
+    #[test]
+    fn the_last_group_may_be_cut() {
+        assert_eq!(group_size(80, 3, None), Some(32));
+        assert_eq!(group_size(80, 0, None), None);
+        assert_eq!(group_size(3, 4, None), None);
+    }
+}
