@@ -94,6 +94,8 @@ pub mod cli;
 pub mod db;
 pub mod dtype;
 pub mod formula;
+pub mod glob;
+pub mod join;
 pub mod json;
 pub mod model;
 pub mod report;

@@ -54,6 +54,21 @@ pub fn grouped(n: u128) -> String {
     out
 }
 
+/// `1 parameter`, `1,234 parameters`.
+pub fn counted(n: u128, thing: &str) -> String {
+    let ending = if n == 1 { "" } else { "s" };
+    format!("{} {thing}{ending}", grouped(n))
+}
+
+/// Bits that each weight takes, side tensors included: `4.164`.
+pub fn bits_per_weight(bytes: u128, weights: u128) -> String {
+    if weights == 0 {
+        return "-".into();
+    }
+    let bits = format!("{:.3}", bytes as f64 * 8.0 / weights as f64);
+    bits.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
 /// `part` of `whole` in percent: `12.3 %`, `< 0.1 %`.
 pub fn share(part: u128, whole: u128) -> String {
     if part == 0 || whole == 0 {

@@ -1748,7 +1748,7 @@ fn answers(config: &Arc<Object>, class: Option<&str>, asked: &Asked) -> Result<(
     let start = Instant::now();
     let analyzed = Model::load(&DB, config.clone(), class).and_then(|model| {
         let workload = model.workload(asked)?;
-        analysis::analyze(&model, &workload, Options::default())
+        analysis::analyze(&model, None, &workload, Options::default())
     });
     prop_assert!(
         start.elapsed() < Duration::from_secs(30),

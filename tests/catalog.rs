@@ -31,7 +31,7 @@ fn every_model_has_the_parameters_that_its_publisher_states() {
         let outcome =
             Model::load(&db, model.config.clone(), model.root.as_deref()).and_then(|loaded| {
                 let workload = loaded.workload(&Asked::default())?;
-                analyze(&loaded, &workload, Options::default())
+                analyze(&loaded, None, &workload, Options::default())
             });
         let analysis = match outcome {
             Ok(analysis) => analysis,

@@ -219,13 +219,14 @@ fn check(part: usize, parts: usize) {
                 let workload = model.workload(&asked)?;
                 let expanded = analyze(
                     &model,
+                    None,
                     &workload,
                     Options {
                         expand: true,
                         ..Options::default()
                     },
                 )?;
-                let collapsed = analyze(&model, &workload, Options::default())?;
+                let collapsed = analyze(&model, None, &workload, Options::default())?;
                 out.extend(fixture.differences(run, &expanded));
                 let sum: u128 = collapsed
                     .rows
@@ -242,7 +243,7 @@ fn check(part: usize, parts: usize) {
                         past_len: None,
                         ..asked
                     };
-                    let held = analyze(&model, &model.workload(&past)?, Options::default())?;
+                    let held = analyze(&model, None, &model.workload(&past)?, Options::default())?;
                     let held = held.totals.kv_cache_bytes * 8 / u128::from(workload.widths.kv);
                     if held != cache as u128 {
                         out.push(format!("cache {held} != {cache} elements"));

@@ -8,6 +8,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("report", 6),
     ("analysis", 5),
     ("check", 5),
+    ("join", 4),
     ("model", 3),
     ("db", 2),
     ("checkpoint", 2),
@@ -17,6 +18,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("json", 0),
     ("units", 0),
     ("dtype", 0),
+    ("glob", 0),
 ];
 
 /// Imports that the picture names as exceptions.

@@ -4,7 +4,7 @@ use super::metrics::{Metrics, bytes, sum};
 use super::ties::Ties;
 use super::{Options, overflow};
 use crate::db::RowKind;
-use crate::model::{Model, ModelError, Node, Phase, Tree, Widths, Workload};
+use crate::model::{Model, ModelError, Node, Phase, Tensor, Tree, Widths, Workload};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -96,7 +96,11 @@ impl Meter {
             let fixed = node.weight_bits.filter(|_| tensor.multiplied);
             own.weight_bytes = own
                 .weight_bytes
-                .checked_add(bytes(tensor.elements, weight_bits(fixed))?)?;
+                .checked_add(tensor_bytes(tensor, fixed, widths)?)?;
+            if let Some(stored) = &tensor.stored {
+                own.stored_bytes = own.stored_bytes.checked_add(stored.bytes)?;
+                own.stored_params = own.stored_params.checked_add(stored.elements)?;
+            }
         }
         for work in &node.work {
             let other_side = match work.kind {
@@ -118,11 +122,12 @@ impl Meter {
         } else {
             node.own_flops()?
         };
-        for (elements, fixed) in &node.weight_reads {
-            own.read.weights = own
-                .read
-                .weights
-                .checked_add(bytes(*elements, weight_bits(*fixed))?)?;
+        for read in &node.weight_reads {
+            let read_bytes = match read.stored_bytes.filter(|_| widths.weight.is_none()) {
+                Some(stored) => stored,
+                None => bytes(read.elements, weight_bits(read.bits))?,
+            };
+            own.read.weights = own.read.weights.checked_add(read_bytes)?;
         }
         own.read.activations = bytes(node.moved.reads, widths.activation.unwrap_or(widths.dtype))?;
         own.read.kv_cache = bytes(node.moved.kv_reads, widths.kv)?;
@@ -205,6 +210,17 @@ impl Meter {
             .iter()
             .try_fold(0u128, |sum, part| sum.checked_add(*part))?;
         Some(train)
+    }
+}
+
+/// Bytes of a tensor: as the checkpoint stores it, unless the user asks for another width; else by its width.
+pub(super) fn tensor_bytes(tensor: &Tensor, fixed: Option<u32>, widths: &Widths) -> Option<u128> {
+    match &tensor.stored {
+        Some(stored) if widths.weight.is_none() => Some(stored.bytes),
+        _ => bytes(
+            tensor.elements,
+            widths.weight.or(fixed).unwrap_or(widths.dtype),
+        ),
     }
 }
 

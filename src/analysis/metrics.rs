@@ -5,8 +5,12 @@
 pub struct Metrics {
     /// Parameters, logical.
     pub params: u128,
-    /// Bytes that the parameters take.
+    /// Bytes that the parameters take: as stored, where a checkpoint is at hand and no other width is asked for.
     pub weight_bytes: u128,
+    /// Bytes of those that a checkpoint holds, side tensors included.
+    pub stored_bytes: u128,
+    /// How many weights those bytes hold.
+    pub stored_params: u128,
     /// Multiply-accumulates of matrix products and convolutions.
     pub macs: u128,
     /// Floating-point operations: 2 per MAC, and elementwise work unless only matrix products are counted.
@@ -64,6 +68,8 @@ impl Metrics {
         };
         add(&mut self.params, other.params, 1)?;
         add(&mut self.weight_bytes, other.weight_bytes, 1)?;
+        add(&mut self.stored_bytes, other.stored_bytes, 1)?;
+        add(&mut self.stored_params, other.stored_params, 1)?;
         add(&mut self.macs, other.macs, times)?;
         add(&mut self.flops, other.flops, times)?;
         add(&mut self.bops, other.bops, times)?;
@@ -89,12 +95,15 @@ impl Metrics {
     /// Adds everything of `other`, `count` times.
     pub fn add_all(&mut self, other: &Metrics, count: u128) -> Option<()> {
         self.add(other, count)?;
-        self.params = self
-            .params
-            .checked_add(other.params.checked_mul(count.checked_sub(1)?)?)?;
-        self.weight_bytes = self
-            .weight_bytes
-            .checked_add(other.weight_bytes.checked_mul(count - 1)?)?;
+        let more = count.checked_sub(1)?;
+        for (sum, one) in [
+            (&mut self.params, other.params),
+            (&mut self.weight_bytes, other.weight_bytes),
+            (&mut self.stored_bytes, other.stored_bytes),
+            (&mut self.stored_params, other.stored_params),
+        ] {
+            *sum = sum.checked_add(one.checked_mul(more)?)?;
+        }
         Some(())
     }
 

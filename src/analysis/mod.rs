@@ -23,9 +23,10 @@ pub use metrics::{Metrics, Read, Written};
 pub use notes::{Note, unresolved_notes};
 pub use rows::Row;
 
+use crate::join::{Finding, Headers, join};
 use crate::model::{Model, ModelError, Tree, Workload};
 use meter::{Meter, cache_growth};
-use notes::{entry_notes, model_notes};
+use notes::{entry_notes, model_notes, stored_notes};
 use rows::{Place, RowWalk};
 use std::collections::HashMap;
 use ties::Ties;
@@ -43,6 +44,21 @@ pub struct Analysis {
     pub totals: Totals,
     /// Findings.
     pub notes: Vec<Note>,
+    /// What the checkpoint holds, where there is one.
+    pub stored: Option<StoredTotals>,
+}
+
+/// What a checkpoint holds in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct StoredTotals {
+    /// Its files.
+    pub files: usize,
+    /// Its tensors, side tensors included.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u128,
+    /// Whether model and checkpoint have the same parameters in the same shapes.
+    pub matches: bool,
 }
 
 /// How an analysis is made.
@@ -57,17 +73,42 @@ pub struct Options {
 /// Most rows of one analysis.
 pub const MAX_ROWS: usize = 200_000;
 
-/// Analyzes a model under a workload.
+/// Analyzes a model under a workload, with the stored form of its weights where their headers are at hand.
 pub fn analyze(
     model: &Model<'_>,
+    headers: Option<&Headers>,
     workload: &Workload,
     options: Options,
 ) -> Result<Analysis, ModelError> {
-    let tree = model.expand(workload)?;
+    let (tree, findings) = joined(model, headers, workload)?;
     let mut analysis = measure(&tree, workload, options)?;
     analysis.totals.kv_cache_bytes_per_token = cache_growth(model, workload)?;
-    analysis.notes.extend(model_notes(model, workload, &tree)?);
+    analysis
+        .notes
+        .extend(model_notes(model, workload, &tree, headers)?);
+    analysis.stored = headers.map(|headers| StoredTotals {
+        files: headers.checkpoint.files.len(),
+        tensors: headers.checkpoint.tensors.len(),
+        bytes: headers.checkpoint.data_bytes(),
+        matches: !findings.iter().any(|finding| finding.mismatch),
+    });
+    analysis.notes.extend(stored_notes(headers, findings));
     Ok(analysis)
+}
+
+/// The tree of a model under a workload, with what a checkpoint says of it.
+fn joined<'e>(
+    model: &Model<'e>,
+    headers: Option<&Headers>,
+    workload: &Workload,
+) -> Result<(Tree<'e>, Vec<Finding>), ModelError> {
+    let tree = model.expand(workload)?;
+    let Some(headers) = headers else {
+        return Ok((tree, Vec::new()));
+    };
+    let tokens = u128::from(workload.batch).checked_mul(workload.seq_len.into());
+    let joined = join(model, tree, headers, tokens.ok_or_else(overflow)?)?;
+    Ok((joined.tree, joined.findings))
 }
 
 /// Measures an expanded tree.
@@ -94,12 +135,14 @@ pub fn measure(
         rows,
         totals,
         notes,
+        stored: None,
     })
 }
 
 /// Totals of one model under many workloads.
 pub struct Sweep<'m, 'e> {
     model: &'m Model<'e>,
+    headers: Option<&'m Headers>,
     options: Options,
     /// What a token adds to the cache depends on its width alone, as long as no length of an encoder plays a part.
     growth: std::cell::RefCell<HashMap<(u32, u64), u128>>,
@@ -108,9 +151,10 @@ pub struct Sweep<'m, 'e> {
 
 impl<'m, 'e> Sweep<'m, 'e> {
     /// A sweep over one model.
-    pub fn new(model: &'m Model<'e>, options: Options) -> Self {
+    pub fn new(model: &'m Model<'e>, headers: Option<&'m Headers>, options: Options) -> Self {
         Sweep {
             model,
+            headers,
             options,
             growth: std::cell::RefCell::default(),
             notes: std::cell::RefCell::default(),
@@ -119,7 +163,7 @@ impl<'m, 'e> Sweep<'m, 'e> {
 
     /// Width of most weights, and totals.
     pub fn totals(&self, workload: &Workload) -> Result<(u32, Totals), ModelError> {
-        let tree = self.model.expand(workload)?;
+        let (tree, findings) = joined(self.model, self.headers, workload)?;
         let mut totals = Meter::new(workload, self.options).totals(&tree, workload)?;
         let encoder = if self.model.task() == crate::db::Task::Seq2seq {
             workload.seq_len
@@ -138,7 +182,8 @@ impl<'m, 'e> Sweep<'m, 'e> {
         };
         let mut notes = Vec::new();
         entry_notes(&tree.root, "", &mut Vec::new(), &mut notes);
-        notes.extend(model_notes(self.model, workload, &tree)?);
+        notes.extend(model_notes(self.model, workload, &tree, self.headers)?);
+        notes.extend(stored_notes(self.headers, findings));
         for note in notes {
             if !self.notes.borrow().contains(&note) {
                 self.notes.borrow_mut().push(note);

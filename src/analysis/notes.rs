@@ -1,7 +1,9 @@
 //! What the reader of a report has to know: classes without an entry, assumed widths, notes of entries.
 
 use crate::db::Task;
+use crate::join::{Finding, Headers};
 use crate::model::{Model, ModelError, Node, Tree, Workload, stub};
+use crate::units;
 use std::rc::Rc;
 
 /// A finding attached to a result.
@@ -20,11 +22,13 @@ pub(super) fn model_notes(
     model: &Model<'_>,
     workload: &Workload,
     tree: &Tree<'_>,
+    headers: Option<&Headers>,
 ) -> Result<Vec<Note>, ModelError> {
     let mut notes = unresolved_notes(tree);
     notes.extend(position_notes(model, workload)?);
-    notes.extend(dtype_note(model, workload));
-    notes.extend(width_notes(model, workload));
+    // What is stored leaves nothing to be assumed.
+    notes.extend(dtype_note(model, workload).filter(|_| headers.is_none()));
+    notes.extend(width_notes(model, workload, headers.is_some()));
     Ok(notes)
 }
 
@@ -82,8 +86,38 @@ pub fn unresolved_notes(tree: &Tree<'_>) -> Vec<Note> {
     notes
 }
 
+/// What a checkpoint gives reason to note: odd files, tensors that could not be told, disagreements with the model.
+pub(super) fn stored_notes(headers: Option<&Headers>, findings: Vec<Finding>) -> Vec<Note> {
+    let Some(headers) = headers else {
+        return Vec::new();
+    };
+    let note = |path: &str, message: String| Note {
+        code: "checkpoint".into(),
+        path: path.into(),
+        message,
+    };
+    let files = headers
+        .checkpoint
+        .notes
+        .iter()
+        .map(|odd| note("", odd.clone()));
+    let tensors = headers.weights.notes.iter().map(|odd| {
+        let more = match odd.more {
+            0 => String::new(),
+            more => format!(" (and {} more)", units::counted(more.into(), "tensor")),
+        };
+        note(&odd.tensor, format!("{}{more}", odd.text))
+    });
+    let found = findings.into_iter().map(|finding| Note {
+        code: finding.code.into(),
+        path: finding.path,
+        message: finding.message,
+    });
+    files.chain(tensors).chain(found).collect()
+}
+
 /// What the config says of widths and the program does not know.
-pub(super) fn width_notes(model: &Model<'_>, workload: &Workload) -> Vec<Note> {
+pub(super) fn width_notes(model: &Model<'_>, workload: &Workload, stored: bool) -> Vec<Note> {
     let mut notes = Vec::new();
     let mut add = |code: &str, message: String| {
         notes.push(Note {
@@ -109,7 +143,7 @@ pub(super) fn width_notes(model: &Model<'_>, workload: &Workload) -> Vec<Note> {
             ),
         );
     }
-    if let Some(written) = model.unknown_quantization() {
+    if let Some(written) = model.unknown_quantization().filter(|_| !stored) {
         let written = written.describe();
         add(
             "quantization",

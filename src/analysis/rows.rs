@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use super::notes::Note;
 use super::ties::Ties;
 use super::{MAX_ROWS, overflow};
-use crate::model::{ExpertUse, ModelError, Node, Status};
+use crate::model::{ExpertUse, ModelError, Node, Status, Stored};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,6 +37,8 @@ pub struct Row {
     pub repeated: bool,
     /// Its experts.
     pub experts: Option<ExpertUse>,
+    /// How the checkpoint holds the largest of its own tensors.
+    pub stored: Option<Rc<Stored>>,
 }
 
 impl Row {
@@ -56,6 +58,7 @@ impl Row {
             container: false,
             repeated: false,
             experts: None,
+            stored: None,
         }
     }
 }
@@ -123,6 +126,7 @@ impl RowWalk<'_> {
             container: node.entry.is_some_and(|e| e.container),
             repeated: at.repeated,
             experts: node.experts,
+            stored: largest_stored(node),
         });
         for group in groups(&node.children, self.expand) {
             let join = |head: &str, tail: &str| {
@@ -149,6 +153,13 @@ impl RowWalk<'_> {
         }
         Ok(())
     }
+}
+
+/// How the largest of a node's own tensors is stored, the multiplied ones first.
+fn largest_stored(node: &Node<'_>) -> Option<Rc<Stored>> {
+    let held = node.tensors.iter().filter(|tensor| tensor.stored.is_some());
+    let largest = held.max_by_key(|tensor| (tensor.multiplied, tensor.elements));
+    largest.and_then(|tensor| tensor.stored.clone())
 }
 
 pub(super) type Child<'c, 'e> = (&'c str, &'c Rc<Node<'e>>);

@@ -16,7 +16,7 @@ mod structure;
 pub use parts::{Dependency, dependencies, reads_name};
 
 use crate::db::{Db, Entry};
-use names::{aliases, hidden_config, key_is_path, names, tables, unknown_names};
+use names::{aliases, hidden_config, key_is_path, names, on_disk, tables, unknown_names};
 use numbers::{examples, roots, sampled};
 use std::fmt;
 use std::sync::Arc;
@@ -53,6 +53,7 @@ pub fn check(db: &Db) -> Vec<Finding> {
     for entry in &entries {
         key_is_path(db, entry, &mut findings);
         names(entry, &mut findings);
+        on_disk(entry, &mut findings);
         calls(db, entry, &mut findings);
         flows(db, entry, &mut findings);
         rows(db, entry, &mut findings);

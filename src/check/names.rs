@@ -86,6 +86,34 @@ pub(super) fn names(entry: &Entry, findings: &mut Findings) {
     }
 }
 
+/// Names on disk begin with something that the module owns or contains.
+pub(super) fn on_disk(entry: &Entry, findings: &mut Findings) {
+    let own = |path: &str| {
+        let first = path.split('.').next().unwrap_or_default();
+        let tensors = entry.weights.iter().chain(&entry.buffers);
+        let child = match &entry.children {
+            Children::Named(named) => named.iter().any(|(name, _)| name.as_str() == first),
+            Children::Numbered(_) => first.bytes().all(|b| b.is_ascii_digit()),
+        };
+        child || tensors.into_iter().any(|(name, _)| **name == *first)
+    };
+    let paths = entry
+        .on_disk
+        .paths
+        .iter()
+        .map(|(tree, _)| ("stored_paths", tree));
+    let assembled = entry
+        .on_disk
+        .assembled
+        .iter()
+        .map(|a| ("stored", &a.tensor));
+    for (field, path) in paths.chain(assembled).filter(|(_, path)| !own(path)) {
+        let reason =
+            format!("{field}: `{path}` begins with neither a tensor nor a child of the module");
+        findings.add("stored", &entry.key, reason);
+    }
+}
+
 /// Tables that are not known, or not as they have to be.
 pub(super) fn tables(db: &Db, findings: &mut Findings) {
     for table in db.tables() {
@@ -93,10 +121,11 @@ pub(super) fn tables(db: &Db, findings: &mut Findings) {
             "$doc" => continue,
             "$elementwise" => db.elementwise_kinds().err(),
             "$quantization" => db.quantization().err(),
+            "$stored" => db.stored_conventions().err(),
             _ => Some(DbError::schema(
                 table,
                 "",
-                "there is no such table; there are $elementwise, $quantization and $doc",
+                "there is no such table; there are $elementwise, $quantization, $stored and $doc",
             )),
         };
         if let Some(e) = broken {

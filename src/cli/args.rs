@@ -57,6 +57,9 @@ pub(super) struct InspectArgs {
     /// Never ask the network (nothing here does yet)
     #[arg(long)]
     pub offline: bool,
+    /// Read the config and no weights beside it
+    #[arg(long)]
+    pub config_only: bool,
 
     #[command(flatten)]
     pub workload: WorkloadArgs,
@@ -145,7 +148,7 @@ pub(super) struct ShownArgs {
     /// Print nothing but errors and failed gates
     #[arg(long, short = 'q')]
     pub quiet: bool,
-    /// Fail with exit code 4 if a module has no entry
+    /// Fail with exit code 4 if a module has no entry, with 1 if the checkpoint is not what the model says
     #[arg(long)]
     pub strict: bool,
 }

@@ -1,12 +1,12 @@
 //! `bitcost db`: look at the module database, check it, evaluate it.
 
 use super::args::{DbArgs, DbCommand, DbCommon, DbFormat, WidthArgs};
-use super::inspect::matches;
 use super::{Exit, Failure, Outcome, database, input, model_failure, to_json, usage, write_out};
 use crate::analysis::{self, ClassCost};
 use crate::check;
 use crate::db::{Db, DbError, KEYS};
 use crate::formula::{did_you_mean, functions::FUNCTIONS};
+use crate::glob::matches;
 use crate::json as json_text;
 use crate::model::{PRIMITIVES, RESERVED, WORKLOAD_NAMES, Workload, entry_of, explain_class};
 use crate::report::{db as report, explain};

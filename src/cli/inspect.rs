@@ -9,8 +9,11 @@ use super::{
     write_out,
 };
 use crate::analysis::{self, Analysis, Note, Options, Row, Totals};
+use crate::checkpoint::CheckpointError;
 use crate::db::Db;
 use crate::formula::did_you_mean;
+use crate::glob::matches;
+use crate::join::Headers;
 use crate::model::{Asked, Model, Phase, Status, TERNARY_BITS, Workload, explain_module};
 use crate::report::column::{self, COLUMNS, Column};
 use crate::report::{Conventions, Meta, csv, explain, json, table};
@@ -45,7 +48,8 @@ pub(super) fn run(args: Box<InspectArgs>) -> Outcome {
 struct Request<'a> {
     args: &'a InspectArgs,
     shown: &'a ShownArgs,
-    columns: Vec<&'static Column>,
+    /// The columns that were named.
+    named: Vec<&'static Column>,
     sort: Option<&'static Column>,
     options: Options,
     conventions: Conventions,
@@ -55,20 +59,16 @@ struct Request<'a> {
 impl<'a> Request<'a> {
     fn new(args: &'a InspectArgs, db: &Db) -> Result<Request<'a>, Failure> {
         let shown = &args.shown;
-        let columns = if shown.columns.is_empty() {
-            column::group(shown.flops, shown.memory, shown.bops.is_some())
-        } else {
-            shown
-                .columns
-                .iter()
-                .map(|name| named_column(name))
-                .collect::<Result<_, _>>()?
-        };
+        let named = shown
+            .columns
+            .iter()
+            .map(|name| named_column(name))
+            .collect::<Result<_, _>>()?;
         let w = &args.workload;
         Ok(Request {
             args,
             shown,
-            columns,
+            named,
             sort: shown.sort.as_deref().map(named_column).transpose()?,
             options: Options {
                 expand: shown.expand,
@@ -101,6 +101,16 @@ impl<'a> Request<'a> {
                 String::new()
             },
         })
+    }
+
+    /// The columns to show, for models with a checkpoint or without.
+    fn columns(&self, stored: bool) -> Vec<&'static Column> {
+        let shown = self.shown;
+        if self.named.is_empty() {
+            column::group(shown.flops, shown.memory, shown.bops.is_some(), stored)
+        } else {
+            self.named.clone()
+        }
     }
 
     fn is_sweep(&self) -> bool {
@@ -139,7 +149,12 @@ fn named_column(name: &str) -> Result<&'static Column, Failure> {
     })
 }
 
-fn asked(w: &WorkloadArgs, batch: Option<u64>, seq_len: Option<u64>) -> Asked {
+fn asked(
+    w: &WorkloadArgs,
+    headers: Option<&Headers>,
+    batch: Option<u64>,
+    seq_len: Option<u64>,
+) -> Asked {
     Asked {
         phase: w.phase.map(|p| match p {
             PhaseArg::Prefill => Phase::Prefill,
@@ -155,45 +170,98 @@ fn asked(w: &WorkloadArgs, batch: Option<u64>, seq_len: Option<u64>) -> Asked {
         causal: w.attention == AttentionArg::Causal,
         last_logits: w.logits == LogitsArg::Last,
         dtype_bits: w.widths.dtype,
+        stored_bits: headers.and_then(Headers::float_bits),
         weight_bits: w.widths.weight_bits,
         activation_bits: w.widths.activation_bits,
         kv_bits: w.widths.kv_bits,
     }
 }
 
-/// Opens a model and analyzes it under one workload.
-fn analyze(request: &Request<'_>, db: &Db, id: &str) -> Result<(Meta, Analysis), Failure> {
-    let files = source::open(id)?;
-    let fail = |e| model_failure(db, &files.file, e);
-    let model = load(request, db, &files)?;
-    let w = &request.args.workload;
-    let workload = model
-        .workload(&asked(
-            w,
-            w.batch_size.first().copied(),
-            w.seq_len.first().copied(),
-        ))
-        .map_err(fail)?;
-    let analysis = analysis::analyze(&model, &workload, request.options).map_err(fail)?;
-    Ok((request.meta(&files, &model), analysis))
+/// A model, opened: its files, its class, the headers of its weights.
+struct Opened<'d> {
+    files: source::ModelFiles,
+    model: Model<'d>,
+    headers: Option<Headers>,
+    /// What the source gives reason to say.
+    notes: Vec<Note>,
 }
 
-fn load<'d>(
-    request: &Request<'_>,
-    db: &'d Db,
-    files: &source::ModelFiles,
-) -> Result<Model<'d>, Failure> {
+fn open<'d>(request: &Request<'_>, db: &'d Db, id: &str) -> Result<Opened<'d>, Failure> {
+    let files = source::open(id)?;
     if let Some(class) = &request.args.class
         && let Err(e) = db.resolve(class, "")
     {
         return Err(usage(format!("--class: {}", e.reason)));
     }
+    let (headers, note) = headers(request, &files)?;
     let class = request.args.class.as_deref().or(files.root.as_deref());
-    let config = files
-        .config
-        .clone()
-        .ok_or_else(|| input(format!("{}: no config.json beside the weights", files.file)))?;
-    Model::load(db, config, class).map_err(|e| model_failure(db, &files.file, e))
+    let model = match &files.config {
+        Some(config) => {
+            Model::load(db, config.clone(), class).map_err(|e| model_failure(db, &files.file, e))?
+        }
+        None => Model::without_config(db),
+    };
+    let notes = note.into_iter().collect();
+    Ok(Opened {
+        files,
+        model,
+        headers,
+        notes,
+    })
+}
+
+/// The headers of a model's weights, or a note why there are none.
+fn headers(
+    request: &Request<'_>,
+    files: &source::ModelFiles,
+) -> Result<(Option<Headers>, Option<Note>), Failure> {
+    let note = |message: String| Note {
+        code: "source".into(),
+        path: String::new(),
+        message,
+    };
+    let Some(place) = files.files.as_deref().filter(|_| !request.args.config_only) else {
+        // Classes of libraries stand in the catalog too; the Hub has no files of theirs.
+        let on_the_hub = files.source == source::SourceKind::Catalog && files.root.is_none();
+        let message = "the embedded config alone, no checkpoint; --source hub reads the headers of its weights";
+        return Ok((None, on_the_hub.then(|| note(message.into()))));
+    };
+    match Headers::read(place, files.config.as_deref()) {
+        Ok(Some(headers)) => Ok((Some(headers), None)),
+        Ok(None) if files.source == source::SourceKind::Local => Ok((None, None)),
+        Ok(None) => Ok((
+            None,
+            Some(note(
+                "there are no weights; the config alone was read".into(),
+            )),
+        )),
+        // A config is worth an answer without the weights beside it.
+        Err(e @ CheckpointError::OtherFormat { .. }) if files.config.is_some() => {
+            Ok((None, Some(note(format!("{e}; the config alone was read")))))
+        }
+        Err(e) => Err(input(e.to_string())),
+    }
+}
+
+/// Opens a model and analyzes it under one workload.
+fn analyze(request: &Request<'_>, db: &Db, id: &str) -> Result<(Meta, Analysis), Failure> {
+    let Opened {
+        files,
+        model,
+        headers,
+        notes,
+    } = open(request, db, id)?;
+    let headers = headers.as_ref();
+    let fail = |e| model_failure(db, &files.file, e);
+    let w = &request.args.workload;
+    let (batch, seq_len) = (w.batch_size.first().copied(), w.seq_len.first().copied());
+    let workload = model
+        .workload(&asked(w, headers, batch, seq_len))
+        .map_err(fail)?;
+    let mut analysis =
+        analysis::analyze(&model, headers, &workload, request.options).map_err(fail)?;
+    analysis.notes.extend(notes);
+    Ok((request.meta(&files, &model), analysis))
 }
 
 fn one(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
@@ -265,7 +333,7 @@ fn render(request: &Request<'_>, meta: &Meta, analysis: &Analysis) -> String {
 
 /// The columns to show: the status joins them where a module is not resolved.
 fn columns(request: &Request<'_>, analysis: &Analysis) -> Vec<&'static Column> {
-    let mut columns = request.columns.clone();
+    let mut columns = request.columns(analysis.stored.is_some());
     if request.shown.by.is_some() {
         columns.retain(|c| c.name != "class");
     }
@@ -321,41 +389,18 @@ fn chosen<'r>(request: &Request<'_>, rows: &'r [Row]) -> (Vec<&'r Row>, usize) {
     (out, hidden)
 }
 
-/// Whether a pattern with `*` and `?` matches the whole text.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
-    // The usual two-pointer walk: on a mismatch the last star takes one more character.
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        if p < pattern.len() && pattern[p] == '*' {
-            star = Some((p, t));
-            p += 1;
-        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == text[t]) {
-            p += 1;
-            t += 1;
-        } else if let Some((at, from)) = star {
-            star = Some((at, from + 1));
-            p = at + 1;
-            t = from + 1;
-        } else {
-            return false;
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
-}
-
 fn explain_one(request: &Request<'_>, db: &Db, id: &str, path: &str) -> Outcome {
-    let files = source::open(id)?;
+    let Opened {
+        files,
+        model,
+        headers,
+        ..
+    } = open(request, db, id)?;
     let fail = |e| model_failure(db, &files.file, e);
-    let model = load(request, db, &files)?;
     let w = &request.args.workload;
+    let (batch, seq_len) = (w.batch_size.first().copied(), w.seq_len.first().copied());
     let workload = model
-        .workload(&asked(
-            w,
-            w.batch_size.first().copied(),
-            w.seq_len.first().copied(),
-        ))
+        .workload(&asked(w, headers.as_ref(), batch, seq_len))
         .map_err(fail)?;
     if model.root.is_none() {
         let tree = model.expand(&workload).map_err(fail)?;
@@ -386,6 +431,7 @@ fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
         .iter()
         .map(|id| analyze(request, db, id))
         .collect::<Result<Vec<_>, _>>()?;
+    let columns = request.columns(false);
     if !request.shown.quiet || request.shown.output.is_some() {
         let text = match request.shown.format {
             FormatArg::Json => {
@@ -394,9 +440,9 @@ fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
                 });
                 to_json(&json::models(objects.collect()))?
             }
-            FormatArg::Csv => csv::models(&models, &request.columns),
+            FormatArg::Csv => csv::models(&models, &columns),
             format => {
-                let body = table::models(&models, &request.columns, format == FormatArg::Markdown);
+                let body = table::models(&models, &columns, format == FormatArg::Markdown);
                 format!(
                     "{body}
 
@@ -412,9 +458,14 @@ fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
 }
 
 fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
-    let files = source::open(id)?;
+    let Opened {
+        files,
+        model,
+        headers,
+        notes,
+    } = open(request, db, id)?;
+    let headers = headers.as_ref();
     let fail = |e| model_failure(db, &files.file, e);
-    let model = load(request, db, &files)?;
     let w = &request.args.workload;
     let or_default = |values: &[u64]| -> Vec<Option<u64>> {
         if values.is_empty() {
@@ -424,24 +475,29 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
         }
     };
     let mut points: Vec<(Workload, u32, Totals)> = Vec::new();
-    let meter = analysis::Sweep::new(&model, request.options);
+    let meter = analysis::Sweep::new(&model, headers, request.options);
     for batch in or_default(&w.batch_size) {
         for seq_len in or_default(&w.seq_len) {
-            let workload = model.workload(&asked(w, batch, seq_len)).map_err(fail)?;
+            let workload = model
+                .workload(&asked(w, headers, batch, seq_len))
+                .map_err(fail)?;
             let (weight_bits, totals) = meter.totals(&workload).map_err(fail)?;
             points.push((workload, weight_bits, totals));
         }
     }
-    let notes = meter.notes();
+    let mut all = meter.notes();
+    all.extend(notes);
+    let notes = all;
     let meta = request.meta(&files, &model);
     let root = Row::of_totals(&meta.architecture);
+    let columns = request.columns(false);
     if !request.shown.quiet || request.shown.output.is_some() {
         let text = match request.shown.format {
             FormatArg::Json => to_json(&json::sweep(&meta, &request.conventions, &points, &notes))?,
-            FormatArg::Csv => csv::sweep(&points, &request.columns, &root),
+            FormatArg::Csv => csv::sweep(&points, &columns, &root),
             format => {
                 let markdown = format == FormatArg::Markdown;
-                let body = table::sweep(&points, &request.columns, &root, markdown);
+                let body = table::sweep(&points, &columns, &root, markdown);
                 let phase = points.first().map_or("", |(w, _, _)| w.phase.name());
                 let name = table::model_name(&meta);
                 let conventions = table::conventions_line(&request.conventions);
@@ -482,6 +538,13 @@ fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
         if !gates(&request.args.gates, &meta.id, &analysis.totals) {
             exit = Exit::Failed;
         }
+        if request.shown.strict && analysis.stored.is_some_and(|stored| !stored.matches) {
+            eprintln!(
+                "strict: {}: the checkpoint is not what the model says; the notes tell where",
+                units::visible(&meta.id)
+            );
+            exit = Exit::Failed;
+        }
     }
     let notes: Vec<&Note> = models.iter().flat_map(|(_, a)| &a.notes).collect();
     unresolved(request, &notes).unwrap_or(exit)
@@ -492,7 +555,9 @@ fn unresolved(request: &Request<'_>, notes: &[&Note]) -> Option<Exit> {
     let shown = request.shown;
     let in_report = matches!(shown.format, FormatArg::Table | FormatArg::Markdown) && !shown.quiet;
     let mut any = false;
-    for note in notes.iter().filter(|n| n.code == "unresolved") {
+    // An estimate from names and shapes is better than nothing, and no entry all the same.
+    let undescribed = |n: &&&Note| n.code == "unresolved" || n.code == "estimated";
+    for note in notes.iter().filter(undescribed) {
         any = true;
         if shown.strict || !in_report {
             let path = if note.path.is_empty() {
@@ -501,7 +566,8 @@ fn unresolved(request: &Request<'_>, notes: &[&Note]) -> Option<Exit> {
                 &note.path
             };
             eprintln!(
-                "unresolved: {}: {}",
+                "{}: {}: {}",
+                note.code,
                 units::visible(path),
                 units::visible(&note.message)
             );
@@ -555,22 +621,4 @@ fn gates(gates: &GateArgs, model: &str, totals: &Totals) -> bool {
         }
     }
     holds
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_match_whole_paths() {
-        assert!(matches(
-            "*.self_attn.*",
-            "model.layers.0-31.self_attn.q_proj"
-        ));
-        assert!(matches("model", "model"));
-        assert!(!matches("model", "model.layers"));
-        assert!(matches("*?_proj", "q_proj"));
-        assert!(!matches("*x", "abc"));
-        assert!(matches("**", ""));
-    }
 }

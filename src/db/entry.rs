@@ -4,6 +4,7 @@
 //! known here is an error with the nearest right key.
 
 use super::error::DbError;
+use super::stored::{self, OnDisk};
 use crate::formula::{Formula, Statement, did_you_mean};
 use crate::value::{Name, Object, Value};
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct Entry {
     pub requires: Vec<(Formula, Arc<str>)>,
     /// What the reader of a report has to know: code, condition, message.
     pub notes: Vec<EntryNote>,
+    /// What its tensors are called in files.
+    pub on_disk: OnDisk,
     /// Whether a person has checked the entry.
     pub validated: bool,
     /// The entry as merged, for `db show`.
@@ -323,8 +326,15 @@ pub const KEYS: &[(&str, &str)] = &[
         "second derivation of the traffic, in bytes",
     ),
     ("example", "arguments and the numbers that must come out"),
-    ("stored", "tensor names on disk, where they differ"),
+    (
+        "stored",
+        "tensors that files hold in another form: name -> {from, join}",
+    ),
     ("stored_paths", "path prefixes on disk, where they differ"),
+    (
+        "stored_extra",
+        "tensors that files may hold besides: pattern -> what they are",
+    ),
     ("requires", "what has to hold: name -> [condition, message]"),
     (
         "notes",
@@ -358,7 +368,7 @@ pub(super) fn build(
     for key in ["doc", "thinking_process"] {
         fields.string(key)?;
     }
-    for key in ["stored", "stored_paths", "rename", "code_location"] {
+    for key in ["rename", "code_location"] {
         fields.object(key)?;
     }
     let flop_analysis = fields
@@ -429,6 +439,7 @@ pub(super) fn build(
         examples: examples(&fields)?,
         requires: requires(&fields)?,
         notes: notes(&fields)?,
+        on_disk: stored::read(key, &source)?,
         validated: fields
             .object("validation")?
             .and_then(|v| v.get("status"))

@@ -11,7 +11,7 @@ use crate::value::{Object, Value};
 use std::sync::Arc;
 
 /// Keys that are merged key by key; all others are replaced whole.
-const MERGED: [&str; 12] = [
+const MERGED: [&str; 15] = [
     "children",
     "config",
     "weights",
@@ -24,6 +24,9 @@ const MERGED: [&str; 12] = [
     "requires",
     "traffic",
     "precision",
+    "stored",
+    "stored_paths",
+    "stored_extra",
 ];
 
 /// Keys that an entry never takes over from the one that it is like.

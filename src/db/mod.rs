@@ -7,12 +7,13 @@
 //! a module file) derives them; `like.rs` merges.
 //!
 //! Keys that begin with `$` are tables for all entries: `$elementwise` (FLOPs and traffic per element), `$quantization`
-//! (what a `quantization_config` does to classes and widths).
+//! (what a `quantization_config` does to classes and widths), `$stored` (what any file may call its tensors).
 
 mod entry;
 mod error;
 mod like;
 mod quantization;
+mod stored;
 
 pub use entry::{
     Children, Config, ConfigRule, Entry, EntryNote, Example, Experts, FlopAnalysis, KEYS,
@@ -20,6 +21,7 @@ pub use entry::{
 };
 pub use error::{DbError, Fault};
 pub use quantization::{Quantization, Rule};
+pub use stored::{Assembled, Conventions, Extra, Join, OnDisk, Piece};
 
 use crate::formula::did_you_mean;
 use crate::json;
@@ -49,6 +51,7 @@ pub struct Db {
     resolved: Mutex<HashMap<Named, Arc<str>>>,
     elementwise: OnceLock<Vec<(Arc<str>, Elementwise)>>,
     quantization: OnceLock<Quantization>,
+    conventions: OnceLock<Conventions>,
 }
 
 /// A class name and the module file that names it.
@@ -104,6 +107,7 @@ impl Db {
             resolved: Mutex::default(),
             elementwise: OnceLock::new(),
             quantization: OnceLock::new(),
+            conventions: OnceLock::new(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Db {
         self.resolved = Mutex::default();
         self.elementwise = OnceLock::new();
         self.quantization = OnceLock::new();
+        self.conventions = OnceLock::new();
         Ok(())
     }
 
@@ -484,6 +489,17 @@ impl Db {
             None => {
                 let rules = quantization::read(self)?;
                 Ok(self.quantization.get_or_init(|| rules))
+            }
+        }
+    }
+
+    /// What holds for the files of all models.
+    pub fn stored_conventions(&self) -> Result<&Conventions, DbError> {
+        match self.conventions.get() {
+            Some(conventions) => Ok(conventions),
+            None => {
+                let conventions = stored::conventions(&*self.table("$stored")?)?;
+                Ok(self.conventions.get_or_init(|| conventions))
             }
         }
     }

@@ -600,6 +600,7 @@ impl<'e> Expansion<'e> {
                 shape: dims,
                 elements,
                 multiplied: false,
+                stored: None,
             });
         }
         Ok(tensors)

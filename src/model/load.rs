@@ -51,6 +51,8 @@ pub struct Asked {
     pub last_logits: bool,
     /// Width of everything that nothing else is said about.
     pub dtype_bits: Option<u32>,
+    /// Width of most unpacked weights of the checkpoint, which counts where the config names no dtype.
+    pub stored_bits: Option<u32>,
     /// Width of every weight.
     pub weight_bits: Option<u32>,
     /// Width of every multiplied activation.
@@ -143,6 +145,20 @@ impl<'e> Model<'e> {
         })
     }
 
+    /// A model of which there are weights and no config.
+    pub fn without_config(db: &'e Db) -> Model<'e> {
+        let reason = "there is no config.json";
+        Model {
+            db,
+            root: None,
+            architecture: "model without a config".into(),
+            model_type: None,
+            config: Arc::default(),
+            class_assumed: false,
+            missing: Some(DbError::schema("", "", reason)),
+        }
+    }
+
     /// What kind of model it is; a root that does not say is taken for an encoder.
     pub fn task(&self) -> Task {
         self.root
@@ -201,6 +217,19 @@ impl<'e> Model<'e> {
                 e,
             )),
         }
+    }
+
+    /// The value of a formula inside a module of the tree.
+    pub fn value_at(&self, node: &Node<'e>, formula: &'e Formula) -> Result<Value, ModelError> {
+        let mut evaluator = Evaluator::new(self.db);
+        let entry = node.entry.map_or("", |entry| &*entry.key);
+        let value = evaluator.value(&node.scope, &formula.expr);
+        value.map(|(value, _)| value).map_err(|e| {
+            let (text, expr) = (&formula.text, &formula.expr);
+            evaluator
+                .failed(&node.scope, entry, &formula.field, text, expr, e)
+                .into()
+        })
     }
 
     fn root_scope(&self, root: &'e Entry, input: Flow) -> Result<ModuleScope<'e>, DbError> {
@@ -286,7 +315,7 @@ impl<'e> Model<'e> {
             .and_then(|rule| rule.dtype_bits)
             .and_then(|b| u32::try_from(b).ok());
         let named = asked.dtype_bits.or_else(|| self.dtype_bits(&self.config));
-        let dtype = named.or(loaded).unwrap_or(32);
+        let dtype = named.or(loaded).or(asked.stored_bits).unwrap_or(32);
         let widths = Widths {
             dtype,
             weight: asked.weight_bits,

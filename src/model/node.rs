@@ -29,8 +29,8 @@ pub struct Node<'e> {
     pub estimated_flops: u128,
     /// Its own traffic in elements.
     pub moved: Moved,
-    /// Parameters read by own work, by width.
-    pub weight_reads: Vec<(u128, Option<u32>)>,
+    /// Parameters read by own work.
+    pub weight_reads: Vec<WeightRead>,
     /// Elements it leaves in the cache.
     pub cache: Vec<(Arc<str>, u128)>,
     /// Its experts, if it holds some.
@@ -85,6 +85,60 @@ pub struct Tensor {
     pub elements: u128,
     /// Whether own work multiplies it, so that the module's `weight_bits` apply.
     pub multiplied: bool,
+    /// How the checkpoint holds it; `None` where no checkpoint does.
+    pub stored: Option<Rc<Stored>>,
+}
+
+/// How a checkpoint holds a tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stored {
+    /// The format: `plain`, `gptq`; `mixed` where its parts differ.
+    pub scheme: Rc<str>,
+    /// The format for people: `BF16`, `gptq int4 g128`.
+    pub label: Rc<str>,
+    /// How many weights the bytes hold.
+    pub elements: u128,
+    /// Bytes of codes and side tensors.
+    pub bytes: u128,
+    /// Width of the codes that are multiplied, where the format has codes per weight.
+    pub code_bits: Option<u32>,
+    /// Width of the activations that meet them, where the format fixes it.
+    pub activation_bits: Option<u32>,
+}
+
+impl Stored {
+    /// Bytes that reading so many of its weights takes.
+    pub fn bytes_of(&self, elements: u128) -> Option<u128> {
+        match self.elements {
+            0 => Some(0),
+            all if all == elements => Some(self.bytes),
+            all => Some(self.bytes.checked_mul(elements)?.div_ceil(all)),
+        }
+    }
+}
+
+/// Parameters that own work reads.
+#[derive(Debug, Clone)]
+pub struct WeightRead {
+    /// How many.
+    pub elements: u128,
+    /// The tensor that they are of, as a path below the module; `None` where a formula gives their number.
+    pub tensor: Option<Rc<str>>,
+    /// Their width, where class or quantization fix it.
+    pub bits: Option<u32>,
+    /// Their bytes in the checkpoint; `None` where no checkpoint has them.
+    pub stored_bytes: Option<u128>,
+}
+
+impl WeightRead {
+    pub(super) fn new(elements: u128, tensor: Option<Rc<str>>, bits: Option<u32>) -> WeightRead {
+        WeightRead {
+            elements,
+            tensor,
+            bits,
+            stored_bytes: None,
+        }
+    }
 }
 
 /// One row of own work, evaluated.
@@ -201,7 +255,7 @@ impl<'e> Node<'e> {
         add(&mut self.moved.kv_reads, other.moved.kv_reads)?;
         add(&mut self.moved.kv_writes, other.moved.kv_writes)?;
         add(&mut self.moved.intermediates, other.moved.intermediates)?;
-        self.weight_reads.extend(other.weight_reads.iter().copied());
+        self.weight_reads.extend(other.weight_reads.iter().cloned());
         for ((_, child), (_, more)) in self.children.iter_mut().zip(&other.children) {
             let mut joined = (**child).clone();
             joined.join(more)?;

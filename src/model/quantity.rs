@@ -210,7 +210,7 @@ pub(super) fn sum<'e>(
     let weights = node
         .weight_reads
         .iter()
-        .try_fold(0u128, |sum, (n, _)| sum.checked_add(*n))?;
+        .try_fold(0u128, |sum, read| sum.checked_add(read.elements))?;
     let elements = |parts: &[u128]| -> Option<u128> {
         let sum = parts.iter().try_fold(0u128, |sum, n| sum.checked_add(*n))?;
         Some(sum.checked_mul(bits)?.div_ceil(8))

@@ -1,7 +1,7 @@
 //! What a module does itself: rows, widths, traffic, cache and notes of its entry, evaluated into its node.
 
 use super::expand::Expansion;
-use super::node::{ExpertUse, Moved, Node, Status, Work};
+use super::node::{ExpertUse, Moved, Node, Status, Tensor, WeightRead, Work};
 use super::scope::{Place, Scope};
 use crate::db::{DbError, Entry, Row, RowKind};
 use crate::formula::{Expr, Formula, Kind, functions};
@@ -207,7 +207,13 @@ impl<'e> Expansion<'e> {
             };
             if let Some(formula) = &traffic.weight_reads {
                 let elements = self.int(scope, formula, entry)?;
-                node.weight_reads.push((elements, None));
+                // A table that is looked up has one tensor, and the rows are its.
+                let tensor = match node.tensors.as_slice() {
+                    [one] => Some(Rc::from(&*one.name)),
+                    _ => None,
+                };
+                node.weight_reads
+                    .push(WeightRead::new(elements, tensor, None));
                 whole = false;
             }
         }
@@ -224,7 +230,9 @@ impl<'e> Expansion<'e> {
                         .round() as u128,
                     None => tensor.elements,
                 };
-                node.weight_reads.push((elements, bits));
+                let name = Some(Rc::from(&*tensor.name));
+                node.weight_reads
+                    .push(WeightRead::new(elements, name, bits));
             }
         }
         for operand in borrowed {
@@ -234,7 +242,15 @@ impl<'e> Expansion<'e> {
                 return Err(DbError::schema(&entry.key, "rows", reason));
             };
             let mut reads = Vec::new();
-            owned_tensors(&owner, name.is_empty(), &mut reads);
+            let path = if name.is_empty() {
+                operand
+            } else {
+                operand
+                    .strip_suffix(name)
+                    .unwrap_or(operand)
+                    .trim_end_matches('.')
+            };
+            owned_tensors(&owner, path, name.is_empty(), &mut reads);
             node.weight_reads.extend(reads);
         }
         Ok(())
@@ -251,32 +267,41 @@ fn operand_owner<'e, 'p>(node: &Node<'e>, operand: &'p str) -> Option<(Rc<Node<'
     operand_owner(child, rest)
 }
 
-/// Elements of the tensor at a dotted path below `node`, and the width that its module fixes.
-pub(crate) fn find_tensor(node: &Node<'_>, path: &str) -> Option<(u128, Option<u32>)> {
+/// The tensor at a dotted path below `node`, and the width that its module fixes.
+pub(crate) fn find_tensor(node: &Node<'_>, path: &str) -> Option<(Tensor, Option<u32>)> {
     if let Some(tensor) = node.tensors.iter().find(|t| *t.name == *path) {
-        return Some((
-            tensor.elements,
-            node.weight_bits.filter(|_| tensor.multiplied),
-        ));
+        let bits = node.weight_bits.filter(|_| tensor.multiplied);
+        return Some((tensor.clone(), bits));
     }
     let (first, rest) = path.split_once('.')?;
     let (_, child) = node.children.iter().find(|(name, _)| **name == *first)?;
     find_tensor(child, rest)
 }
 
+/// The tensor that a row multiplies: the module's own, one below it, or the first multiplied one of a module named whole.
+pub(crate) fn operand_tensor(node: &Node<'_>, operand: &str) -> Option<Tensor> {
+    if let Some((tensor, _)) = find_tensor(node, operand) {
+        return Some(tensor);
+    }
+    let (owner, _) = operand_owner(node, operand)?;
+    owner
+        .tensors
+        .iter()
+        .find(|t| t.multiplied)
+        .or(owner.tensors.first())
+        .cloned()
+}
+
 /// Every tensor that a borrowed operand brings: those of its module, or of everything below a module that is named whole.
-fn owned_tensors(owner: &Node<'_>, whole: bool, reads: &mut Vec<(u128, Option<u32>)>) {
-    reads.extend(
-        owner
-            .tensors
-            .iter()
-            .map(|t| (t.elements, owner.weight_bits.filter(|_| t.multiplied))),
-    );
+fn owned_tensors(owner: &Node<'_>, path: &str, whole: bool, reads: &mut Vec<WeightRead>) {
+    reads.extend(owner.tensors.iter().map(|t| {
+        let bits = owner.weight_bits.filter(|_| t.multiplied);
+        WeightRead::new(t.elements, Some(format!("{path}.{}", t.name).into()), bits)
+    }));
     if whole {
-        owner
-            .children
-            .iter()
-            .for_each(|(_, child)| owned_tensors(child, true, reads));
+        for (name, child) in &owner.children {
+            owned_tensors(child, &format!("{path}.{name}"), true, reads);
+        }
     }
 }
 

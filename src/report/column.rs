@@ -29,6 +29,8 @@ pub enum Content {
     Share(fn(&Metrics) -> u128),
     /// FLOPs per byte moved.
     Intensity,
+    /// Bits that each stored weight takes.
+    BitsPerWeight,
 }
 
 /// Every column, in the order in which tables show them.
@@ -56,6 +58,28 @@ pub const COLUMNS: &[Column] = &[
         heading: "weights",
         doc: "bytes of the parameters",
         of: Content::Bytes(|m| m.weight_bytes),
+    },
+    Column {
+        name: "stored",
+        heading: "stored",
+        doc: "bytes in the checkpoint, side tensors included",
+        of: Content::Bytes(|m| m.stored_bytes),
+    },
+    Column {
+        name: "bpw",
+        heading: "bits/w",
+        doc: "stored bits per weight, side tensors included",
+        of: Content::BitsPerWeight,
+    },
+    Column {
+        name: "scheme",
+        heading: "stored as",
+        doc: "how the checkpoint holds the module's own weights",
+        of: Content::Text(|row| {
+            row.stored
+                .as_ref()
+                .map_or_else(String::new, |stored| stored.label.to_string())
+        }),
     },
     Column {
         name: "macs",
@@ -136,11 +160,15 @@ pub fn find(name: &str) -> Option<&'static Column> {
     COLUMNS.iter().find(|c| c.name == name)
 }
 
-/// The columns of the groups that `--flops`, `--memory` and `--bops` choose.
-pub fn group(flops: bool, memory: bool, bops: bool) -> Vec<&'static Column> {
+/// The columns of the groups that `--flops`, `--memory` and `--bops` choose; without a choice, what is `stored` is shown
+/// where a checkpoint is at hand.
+pub fn group(flops: bool, memory: bool, bops: bool, stored: bool) -> Vec<&'static Column> {
     // The class leaves when there are so many numbers that 100 columns would not hold both.
     let mut names = if memory { vec![] } else { vec!["class"] };
     match (flops, bops, memory) {
+        (false, false, false) if stored => {
+            names.extend(["scheme", "params", "weights", "bpw", "flops", "share"]);
+        }
         (false, false, false) => names.extend(["params", "weights", "flops", "share"]),
         (_, _, false) => {
             names.extend(["params", "macs"].iter().filter(|_| flops));
@@ -204,6 +232,9 @@ impl Column {
             Content::Intensity => {
                 intensity(metrics).map_or_else(|| "-".into(), |i| format!("{i:.1}"))
             }
+            Content::BitsPerWeight => {
+                units::bits_per_weight(metrics.stored_bytes, metrics.stored_params)
+            }
         }
     }
 
@@ -222,6 +253,9 @@ impl Column {
                 }
             }
             Content::Intensity => intensity(&metrics).map_or_else(String::new, |i| i.to_string()),
+            Content::BitsPerWeight => {
+                bits_per_weight(&metrics).map_or_else(String::new, |bits| bits.to_string())
+            }
         }
     }
 
@@ -235,6 +269,9 @@ impl Column {
             Content::Intensity => intensity(&of_all(b))
                 .unwrap_or(0.0)
                 .total_cmp(&intensity(&of_all(a)).unwrap_or(0.0)),
+            Content::BitsPerWeight => bits_per_weight(&of_all(b))
+                .unwrap_or(0.0)
+                .total_cmp(&bits_per_weight(&of_all(a)).unwrap_or(0.0)),
         }
     }
 }
@@ -242,6 +279,12 @@ impl Column {
 fn intensity(metrics: &Metrics) -> Option<f64> {
     let bytes = metrics.traffic();
     (bytes > 0).then(|| metrics.flops as f64 / bytes as f64)
+}
+
+/// Bits that each stored weight takes; `None` where nothing is stored.
+pub fn bits_per_weight(metrics: &Metrics) -> Option<f64> {
+    (metrics.stored_params > 0)
+        .then(|| metrics.stored_bytes as f64 * 8.0 / metrics.stored_params as f64)
 }
 
 /// Rows summed per class, largest FLOPs first; own metrics, so that nothing counts twice.
@@ -262,6 +305,7 @@ pub fn by_class(analysis: &Analysis) -> Vec<Row> {
                 all: own,
                 own,
                 experts: None,
+                stored: None,
                 ..row.clone()
             }),
         }

@@ -1,8 +1,9 @@
 //! The stable JSON of `inspect`: key names and order are a contract that other programs rely on.
 
+use super::column::bits_per_weight;
 use super::{Conventions, Meta};
-use crate::analysis::{Analysis, Metrics, Note, Read, Row, Totals, Train, Written};
-use crate::model::{ExpertUse, Workload};
+use crate::analysis::{Analysis, Metrics, Note, Read, Row, StoredTotals, Totals, Train, Written};
+use crate::model::{ExpertUse, Stored, Workload};
 use serde::Serialize;
 
 /// One object of `bitcost.inspect/1`.
@@ -13,6 +14,8 @@ pub struct InspectJson<'a> {
     workload: WorkloadJson,
     conventions: &'a Conventions,
     totals: TotalsJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<&'a StoredTotals>,
     modules: Vec<ModuleJson<'a>>,
     notes: Vec<NoteJson<'a>>,
 }
@@ -81,6 +84,26 @@ struct TotalsJson {
     kv_cache_bytes_per_token: u128,
     #[serde(skip_serializing_if = "Option::is_none")]
     train: Option<Train>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored: Option<StoredJson<'static>>,
+}
+
+/// How a checkpoint holds parameters.
+#[derive(Serialize)]
+struct StoredJson<'a> {
+    bytes: u128,
+    params: u128,
+    bits_per_weight: f64,
+    /// Format of the module's own weights; null where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<SchemeJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct SchemeJson<'a> {
+    name: &'a str,
+    label: &'a str,
+    code_bits: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -97,6 +120,8 @@ struct ModuleJson<'a> {
     validation: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     experts: Option<ExpertsJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored: Option<StoredJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -136,6 +161,7 @@ impl From<&Totals> for TotalsJson {
             kv_cache_bytes: t.kv_cache_bytes,
             kv_cache_bytes_per_token: t.kv_cache_bytes_per_token,
             train: t.train,
+            stored: stored(&t.all, None),
         }
     }
 }
@@ -179,7 +205,21 @@ fn module(row: &Row) -> ModuleJson<'_> {
             "pending"
         },
         experts: row.experts.as_ref().map(Into::into),
+        stored: stored(&row.all, row.stored.as_deref()),
     }
+}
+
+fn stored<'a>(metrics: &Metrics, own: Option<&'a Stored>) -> Option<StoredJson<'a>> {
+    Some(StoredJson {
+        bytes: metrics.stored_bytes,
+        params: metrics.stored_params,
+        bits_per_weight: bits_per_weight(metrics)?,
+        scheme: own.map(|own| SchemeJson {
+            name: &own.scheme,
+            label: &own.label,
+            code_bits: own.code_bits,
+        }),
+    })
 }
 
 fn note(note: &Note) -> NoteJson<'_> {
@@ -227,6 +267,7 @@ pub fn inspect<'a>(
         ),
         conventions,
         totals: (&analysis.totals).into(),
+        checkpoint: analysis.stored.as_ref(),
         modules: rows.iter().map(|row| module(row)).collect(),
         notes: analysis.notes.iter().map(note).collect(),
     }

@@ -380,6 +380,17 @@ pub fn footer(
         ),
         format!("BOPs     {sure}{}", units::grouped(t.all.bops)),
     ];
+    if let Some(stored) = &analysis.stored {
+        let line = format!(
+            "stored   {} bytes ({}) of {} in {}; {} bits per weight",
+            units::grouped(stored.bytes),
+            units::binary(stored.bytes),
+            units::counted(stored.tensors as u128, "tensor"),
+            units::counted(stored.files as u128, "file"),
+            units::bits_per_weight(t.all.stored_bytes, t.all.stored_params)
+        );
+        lines.insert(2, line);
+    }
     if let Some(experts) = analysis.rows.iter().find_map(|row| row.experts) {
         lines.push(format!(
             "experts  {} of {} per token; {:.1} distinct ones expected in this run, routing at random",

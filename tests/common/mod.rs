@@ -4,6 +4,8 @@
 // Each test program uses its own part of this file.
 #![allow(dead_code)]
 
+pub(crate) mod headers;
+
 use bitcost::value::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
