@@ -2,26 +2,31 @@
 
 /// Whether a pattern matches the whole text.
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (pattern.chars(), text.chars());
     // The usual two-pointer walk: on a mismatch the last star takes one more character.
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        if p < pattern.len() && pattern[p] == '*' {
-            star = Some((p, t));
-            p += 1;
-        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == text[t]) {
-            p += 1;
-            t += 1;
-        } else if let Some((at, from)) = star {
-            star = Some((at, from + 1));
-            p = at + 1;
-            t = from + 1;
-        } else {
-            return false;
+    let mut star = None;
+    loop {
+        let (pattern_rest, text_rest) = (p.clone(), t.clone());
+        match (p.next(), t.next()) {
+            (Some('*'), _) => {
+                t = text_rest.clone();
+                star = Some((p.clone(), text_rest));
+            }
+            (None, None) => return true,
+            (Some('?'), Some(_)) => {}
+            (Some(a), Some(b)) if a == b => {}
+            (_, None) if pattern_rest.as_str().bytes().any(|b| b != b'*') => return false,
+            _ => {
+                let Some((after_star, from)) = &mut star else {
+                    return false;
+                };
+                if from.next().is_none() {
+                    return false;
+                }
+                (p, t) = (after_star.clone(), from.clone());
+            }
         }
     }
-    pattern[p..].iter().all(|c| *c == '*')
 }
 
 #[cfg(test)]
@@ -39,5 +44,11 @@ mod tests {
         assert!(matches("*?_proj", "q_proj"));
         assert!(!matches("*x", "abc"));
         assert!(matches("**", ""));
+        assert!(matches("a*", "a"));
+        assert!(!matches("a?", "a"));
+        assert!(!matches("", "a"));
+        assert!(matches("*a*b", "xaxbab"));
+        assert!(!matches("*a*b", "xaxbac"));
+        assert!(matches("?x", "\u{e9}x"));
     }
 }

@@ -18,9 +18,9 @@ const MAX_DEPTH: usize = 48;
 
 static LINEAR: RowKind = RowKind::WeightMac;
 
-/// Equal estimates: class, stored tensors, children.
+/// Equal estimates: name where it is no number, stored tensors, children.
 type Key = (
-    bool,
+    Arc<str>,
     Vec<(Arc<str>, usize, Vec<u128>)>,
     Vec<(Arc<str>, usize)>,
 );
@@ -46,7 +46,7 @@ pub(super) fn module<'e>(
         .map(|(number, name)| (name.splitn(MAX_DEPTH, '.').collect(), *number))
         .collect();
     sorted.sort_by(|a, b| natural(&a.0, &b.0));
-    let mut root = (*estimate.node(&sorted, 0)?).clone();
+    let mut root = (*estimate.node("", &sorted, 0)?).clone();
     root.class = unknown.class.clone();
     root.calls = unknown.calls;
     root.notes = unknown.notes.clone();
@@ -79,6 +79,7 @@ impl<'e> Estimate<'_, '_, 'e> {
     /// The module of names that agree in their first `depth` parts.
     fn node(
         &mut self,
+        name: &str,
         names: &[(Vec<&str>, usize)],
         depth: usize,
     ) -> Result<Rc<Node<'e>>, ModelError> {
@@ -96,17 +97,22 @@ impl<'e> Estimate<'_, '_, 'e> {
                 .iter()
                 .take_while(|(name, _)| name.len() > depth + 1 && name[depth] == part)
                 .count();
-            children.push((part.into(), self.node(&rest[..same], depth + 1)?));
+            children.push((part.into(), self.node(part, &rest[..same], depth + 1)?));
             rest = &rest[same..];
         }
-        let linear = tensors.iter().any(|t| t.multiplied);
+        // Items of a list are one node; modules with names of their own are not, however alike they are.
+        let name = if name.bytes().all(|b| b.is_ascii_digit()) {
+            ""
+        } else {
+            name
+        };
         let address = |t: &Tensor| {
             t.stored
                 .as_ref()
                 .map_or(0, |stored| Rc::as_ptr(stored).addr())
         };
         let key = (
-            linear,
+            name.into(),
             tensors
                 .iter()
                 .map(|t| (t.name.clone(), address(t), t.shape.clone()))
