@@ -14,7 +14,9 @@ use crate::db::Db;
 use crate::formula::did_you_mean;
 use crate::glob::matches;
 use crate::join::Headers;
-use crate::model::{Asked, Model, Phase, Status, TERNARY_BITS, Workload, explain_module};
+use crate::model::{
+    Asked, Model, ModelError, Phase, Status, TERNARY_BITS, Workload, explain_module,
+};
 use crate::report::column::{self, COLUMNS, Column};
 use crate::report::{Conventions, Meta, csv, explain, json, table};
 use crate::source;
@@ -196,10 +198,14 @@ fn open<'d>(request: &Request<'_>, db: &'d Db, id: &str) -> Result<Opened<'d>, F
     let (headers, note) = headers(request, &files)?;
     let class = request.args.class.as_deref().or(files.root.as_deref());
     let model = match &files.config {
-        Some(config) => {
-            Model::load(db, config.clone(), class).map_err(|e| model_failure(db, &files.file, e))?
-        }
-        None => Model::without_config(db),
+        Some(config) => match Model::load(db, config.clone(), class) {
+            // Weights tell something even where the config does not say what they are.
+            Err(ModelError::NoArchitecture(_)) if headers.is_some() => {
+                Model::without_class(db, Some(config.clone()))
+            }
+            loaded => loaded.map_err(|e| model_failure(db, &files.file, e))?,
+        },
+        None => Model::without_class(db, None),
     };
     let notes = note.into_iter().collect();
     Ok(Opened {
