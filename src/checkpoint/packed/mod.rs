@@ -13,12 +13,18 @@
 //! - `zeros.rs`: codes against zero points and dead scales
 //! - `settings.rs`: the quantization settings of a model and where they stand
 
-// Until all formats are in.
-#![allow(dead_code)]
-
+mod bitsandbytes;
+mod codebooks;
 mod codes;
+mod compressed;
 mod formats;
+mod halves;
+mod mlx;
+mod scaled;
+mod scales;
 mod settings;
+mod torchao;
+mod trained;
 mod words;
 mod zeros;
 
@@ -110,20 +116,23 @@ impl Weights {
 
 /// Joins the tensors of a checkpoint into weights.
 pub fn weights(checkpoint: &Checkpoint, settings: &Settings) -> Weights {
-    let mut finder = Finder::new(checkpoint, settings);
+    let described = described(checkpoint);
+    let mut finder = Finder::new(checkpoint, settings, &described);
     finder.find_packed();
     finder.part_twins();
     finder.finish()
 }
 
 /// Most tensors that a row names besides the codes.
-const MAX_SIDES: usize = 12;
+const MAX_SIDES: usize = 18;
 
 /// Tensors that might be one weight of a row.
 struct Seen<'c> {
     format: &'static Format,
     checkpoint: &'c Checkpoint,
     settings: &'c Settings,
+    /// What `__metadata__` says about weights, by their names.
+    described: &'c HashMap<&'c str, &'c str>,
     /// What all names begin with: `model.layers.0.self_attn.q_proj` of `...q_proj.qweight`.
     stem: &'c str,
     codes: u32,
@@ -227,6 +236,7 @@ enum Owner {
 struct Finder<'c> {
     checkpoint: &'c Checkpoint,
     settings: &'c Settings,
+    described: &'c HashMap<&'c str, &'c str>,
     by_name: HashMap<&'c str, u32>,
     owners: Vec<Owner>,
     weights: Vec<Weight>,
@@ -236,12 +246,17 @@ struct Finder<'c> {
 }
 
 impl<'c> Finder<'c> {
-    fn new(checkpoint: &'c Checkpoint, settings: &'c Settings) -> Finder<'c> {
+    fn new(
+        checkpoint: &'c Checkpoint,
+        settings: &'c Settings,
+        described: &'c HashMap<&'c str, &'c str>,
+    ) -> Finder<'c> {
         // More tensors than 32 bits count do not fit the headers that are read.
         let numbered = checkpoint.tensors.iter().zip(0u32..);
         Finder {
             checkpoint,
             settings,
+            described,
             by_name: numbered.map(|(t, number)| (&*t.name, number)).collect(),
             owners: vec![Owner::Free; checkpoint.tensors.len()],
             weights: Vec::new(),
@@ -297,6 +312,7 @@ impl<'c> Finder<'c> {
             format,
             checkpoint: self.checkpoint,
             settings: self.settings,
+            described: self.described,
             stem,
             codes,
             sides,
@@ -398,6 +414,12 @@ impl<'c> Finder<'c> {
             notes: self.notes.list,
         }
     }
+}
+
+/// What the `__metadata__` of the files says, by key.
+fn described(checkpoint: &Checkpoint) -> HashMap<&str, &str> {
+    let all = checkpoint.files.iter().flat_map(|file| &file.metadata);
+    all.map(|(key, value)| (&**key, &**value)).collect()
 }
 
 /// A tensor that is the weight itself.

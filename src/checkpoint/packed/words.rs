@@ -7,6 +7,7 @@
 //! gptq       [K b / 32, N]   [G, N b / 32]   [G, N]     [K] (files of old writers lack it)
 //! awq gemm   [K, N b / 32]   [G, N b / 32]   [G, N]
 //! awq gemv   [N, K b / 32]   [N, Z]          [N, Z 32 / b]   Z: words of zero points, rounded up
+//! gemv fast  I16 [N / 4, K]  F16 [8 Z, N]    [8 Z, N]        zero points times scales, less than 0
 //! ```
 //!
 //! All widths follow from the shapes, so a module that was quantized otherwise than the rest needs no rule of its own.
@@ -83,13 +84,8 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         return Err("its groups do not divide its inputs");
     };
     let bits = bits as u32;
-    let written = seen
-        .settings
-        .text("checkpoint_format")
-        .or_else(|| seen.settings.text("format"));
-    let planes = matches!(bits, 5..=7) || written == Some("gptq_p");
+    let Written { planes, less_one } = written(seen, bits);
     let order = if planes { Order::Planes } else { Order::Dense };
-    let less_one = !planes && written != Some("gptq_v2");
     let mut points = Layout {
         order,
         ..Layout::along(bits, zeros.1.saturating_mul(4))
@@ -115,9 +111,35 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         codes: Layout::new(bits, Direction::Down { columns: outputs }, order),
         scales: scale(seen, (groups, outputs), side.rows, Map::Same),
         zero: Zero::Point { side, plus },
+        absent: 0,
+        dtype: None,
     });
     let label = format!("gptq int{bits} {}", grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, bits, rule))
+}
+
+/// What only settings tell of a GPTQ file.
+struct Written {
+    planes: bool,
+    /// Whether the file holds zero points less one.
+    less_one: bool,
+}
+
+fn written(seen: &Seen, bits: u32) -> Written {
+    // auto-round names the library that reads its files; all but the oldest store zero points as they are.
+    if let Some(packing) = seen.settings.text("packing_format") {
+        return Written {
+            planes: false,
+            less_one: packing.ends_with("auto_gptq"),
+        };
+    }
+    let format = seen.settings.text("checkpoint_format");
+    let format = format.or_else(|| seen.settings.text("format"));
+    let planes = matches!(bits, 5..=7) || format == Some("gptq_p");
+    Written {
+        planes,
+        less_one: !planes && format != Some("gptq_v2"),
+    }
 }
 
 /// AWQ as `version: gemm` writes it.
@@ -155,6 +177,8 @@ pub(super) fn awq_gemm(seen: &Seen) -> Answer {
         codes: along,
         scales: scale(seen, (groups, outputs), Map::Per(group), Map::Same),
         zero: Zero::Point { side, plus: 0 },
+        absent: 0,
+        dtype: None,
     });
     let label = format!("awq int4 {}", grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, 4, rule))
@@ -201,6 +225,58 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
         codes: Layout::along(4, words.saturating_mul(4)),
         scales: scale(seen, (outputs, groups), Map::Same, Map::Per(group)),
         zero: Zero::Point { side, plus: 0 },
+        absent: 0,
+        dtype: None,
+    });
+    let label = format!("awq int4 {}", grouped(group, inputs));
+    Ok(Found::new([outputs, inputs], label, 4, rule))
+}
+
+/// AWQ as `version: gemv_fast` writes it: words of 16 bits, and zero points that are multiplied by their scale already.
+pub(super) fn awq_gemv_fast(seen: &Seen) -> Answer {
+    let codes = seen.codes();
+    let (Some((scales, scale)), Some((points, point))) = (
+        seen.side(".scales").zip(seen.number(".scales")),
+        seen.side(".qzeros").zip(seen.number(".qzeros")),
+    ) else {
+        return Ok(None);
+    };
+    if codes.dtype.name != "I16" || !scales.dtype.is_float() || points.dtype != scales.dtype {
+        return Ok(None);
+    }
+    let (Some((high, inputs)), Some((groups, outputs))) = (matrix(codes), matrix(scales)) else {
+        return Err("its tensors are no matrices");
+    };
+    if high.checked_mul(4) != Some(outputs) || points.shape != scales.shape || inputs % 64 != 0 {
+        return Err("qweight, qzeros and scales do not agree on a layout");
+    }
+    let fits = |group: &u64| inputs.div_ceil(*group) <= groups;
+    let hint = seen.settings.group_size().filter(|g| *g > 0).filter(fits);
+    let Some(group) = hint.or_else(|| [32, 64, 128].into_iter().find(fits)) else {
+        return Err("its groups do not divide its inputs");
+    };
+    let side = |number| Side {
+        tensor: number,
+        layout: Layout::new(
+            scales.dtype.bits,
+            Direction::Transposed { rows: outputs },
+            Order::Dense,
+        ),
+        shape: (outputs, groups),
+        rows: Map::Same,
+        columns: Map::Per(group),
+    };
+    let rule = Rule::grid(Grid {
+        rows: outputs,
+        columns: inputs,
+        codes: Layout::new(4, Direction::Interleaved { columns: inputs }, Order::Dense),
+        zero: Zero::Nearest {
+            scale: side(scale),
+            shift: side(point),
+        },
+        scales: Vec::new(),
+        absent: 0,
+        dtype: None,
     });
     let label = format!("awq int4 {}", grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, 4, rule))

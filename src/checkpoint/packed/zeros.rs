@@ -7,7 +7,9 @@
 
 use super::super::{Checkpoint, CheckpointError, Data, Tensor};
 use super::Weight;
+use super::bitsandbytes;
 use super::codes::{CHUNK, Layout, mask};
+use super::trained;
 use crate::dtype::NumberKind;
 use crate::dtype::StoredType;
 
@@ -17,6 +19,8 @@ pub fn zeros(checkpoint: &Checkpoint, weight: &Weight) -> Result<Option<u64>, Ch
     match &weight.rule {
         Rule::Numbers => numbers(checkpoint, codes).map(Some),
         Rule::Grid(grid) => grid_zeros(checkpoint, codes, grid).map(Some),
+        Rule::Lookup(lookup) => bitsandbytes::zeros(checkpoint, codes, lookup).map(Some),
+        Rule::Trained(quantizer) => trained::zeros(checkpoint, codes, quantizer).map(Some),
         Rule::None(_) => Ok(None),
     }
 }
@@ -38,6 +42,10 @@ pub(super) enum Rule {
     Numbers,
     /// Codes against zero points and scales.
     Grid(Box<Grid>),
+    /// Codes of a table of values.
+    Lookup(Box<bitsandbytes::Lookup>),
+    /// Floats that are rounded when they are used.
+    Trained(Box<trained::Quantizer>),
     /// No code stands for 0, and why.
     None(&'static str),
 }
@@ -51,6 +59,47 @@ pub(super) struct Grid {
     pub(super) zero: Zero,
     /// Scales that may be 0.
     pub(super) scales: Vec<Side>,
+    /// Numbers of the weight that are 0 and not stored.
+    pub(super) absent: u64,
+    /// The dtype of codes that are numbers themselves: one that is not finite stays so under a scale of 0.
+    pub(super) dtype: Option<StoredType>,
+}
+
+impl Grid {
+    /// Numbers of a dtype, row by row.
+    pub(super) fn plain(rows: u64, columns: u64, dtype: StoredType) -> Grid {
+        let row_bits = columns.saturating_mul(dtype.bits.into());
+        Grid {
+            rows,
+            columns,
+            codes: Layout::along(dtype.bits, row_bits.div_ceil(8)),
+            zero: match zero_bits(dtype) {
+                Some(mask) => Zero::Masked {
+                    mask: mask as u32,
+                    value: 0,
+                },
+                // A value that no bits under the mask are.
+                None => Zero::Masked { mask: 0, value: 1 },
+            },
+            scales: Vec::new(),
+            absent: 0,
+            dtype: Some(dtype),
+        }
+    }
+
+    /// Floats with the sign on top, row by row.
+    pub(super) fn floats(rows: u64, columns: u64, bits: u32) -> Grid {
+        let row_bits = columns.saturating_mul(bits.into());
+        Grid {
+            rows,
+            columns,
+            codes: Layout::along(bits, row_bits.div_ceil(8)),
+            zero: Zero::signed(bits),
+            scales: Vec::new(),
+            absent: 0,
+            dtype: None,
+        }
+    }
 }
 
 /// Which codes stand for 0.
@@ -60,6 +109,16 @@ pub(super) enum Zero {
     Masked { mask: u32, value: u32 },
     /// The zero point of the group, and so many more, in the width of the codes.
     Point { side: Side, plus: u32 },
+    /// Those whose product with the scale, rounded to its dtype, plus or minus the shift is 0.
+    Product {
+        scale: Side,
+        shift: Side,
+        minus: bool,
+    },
+    /// The one that is nearest to minus the shift over the scale.
+    Nearest { scale: Side, shift: Side },
+    /// The one that equals a float.
+    Equal(Side),
 }
 
 /// A tensor beside the codes: its matrix, and which of its rows and columns belong to a code.
@@ -151,6 +210,16 @@ fn zero_bits(dtype: StoredType) -> Option<u64> {
     }
 }
 
+/// Whether a code of eight bits is a number. The quantizer of a row of zeros divides by a scale of 0, so such codes exist.
+fn is_finite(code: u32, dtype: StoredType) -> bool {
+    match dtype.name {
+        "F8_E4M3" => code & 0x7f != 0x7f,
+        "F8_E5M2" => code & 0x7f < 0x7c,
+        "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => code != 0x80,
+        _ => true,
+    }
+}
+
 /// Zeros among plain numbers.
 fn numbers(checkpoint: &Checkpoint, tensor: &Tensor) -> Result<u64, CheckpointError> {
     let Some(mask) = zero_bits(tensor.dtype) else {
@@ -158,15 +227,7 @@ fn numbers(checkpoint: &Checkpoint, tensor: &Tensor) -> Result<u64, CheckpointEr
     };
     let data = checkpoint.data(tensor)?;
     if tensor.dtype.bits == 6 {
-        let layout = Layout::along(6, data.bytes.len() as u64);
-        let zero = Zero::signed(6);
-        let grid = Grid {
-            rows: 1,
-            columns: tensor.elements(),
-            codes: layout,
-            zero,
-            scales: Vec::new(),
-        };
+        let grid = Grid::floats(1, tensor.elements(), 6);
         return grid_zeros(checkpoint, tensor, &grid);
     }
     Ok(all_equal(data, tensor.dtype.bits, mask, 0))
@@ -202,10 +263,10 @@ fn grid_zeros(
     grid: &Grid,
 ) -> Result<u64, CheckpointError> {
     let data = checkpoint.data(tensor)?;
-    let misfit = |reason: &str| misfit(checkpoint, tensor, reason);
     let needed = grid.codes.bytes(grid.rows, grid.columns);
     if needed.is_none_or(|needed| needed > tensor.bytes) {
-        return Err(misfit("it has fewer codes than its shape says"));
+        let reason = "it has fewer codes than its shape says";
+        return Err(misfit(checkpoint, tensor, reason));
     }
     let mut dead = Vec::new();
     for side in &grid.scales {
@@ -214,48 +275,33 @@ fn grid_zeros(
             dead.push(scales);
         }
     }
-    let mut point = None;
-    match &grid.zero {
-        Zero::Masked { mask, value } => {
-            let bits = grid.codes.bits;
-            // No gap between rows, so the tensor is one row.
-            let row_bits = grid.columns.saturating_mul(bits.into());
-            let whole = row_bits.is_multiple_of(8)
-                && grid.codes == Layout::along(bits, row_bits / 8)
-                && needed == Some(tensor.bytes);
-            if dead.is_empty() && whole && matches!(bits, 4 | 8 | 16 | 32) {
-                return Ok(all_equal(data, bits, (*mask).into(), (*value).into()));
-            }
+    if let Zero::Masked { mask, value } = grid.zero {
+        let bits = grid.codes.bits;
+        // No gap between rows, so the tensor is one row.
+        let row_bits = grid.columns.saturating_mul(bits.into());
+        let whole = row_bits.is_multiple_of(8)
+            && grid.codes == Layout::along(bits, row_bits / 8)
+            && needed == Some(tensor.bytes);
+        if dead.is_empty() && whole && matches!(bits, 4 | 8 | 16 | 32) {
+            let found = all_equal(data, bits, mask.into(), value.into());
+            return Ok(grid.absent + found);
         }
-        Zero::Point { side, .. } => point = Some(Loaded::new(checkpoint, side, grid)?),
     }
-    let mut found = 0;
+    let mut test = Test::new(checkpoint, grid)?;
+    let mut found = grid.absent;
     let (mut codes, mut is_zero) = (vec![0; CHUNK], vec![false; CHUNK]);
     for row in 0..grid.rows {
         for first in (0..grid.columns).step_by(CHUNK) {
             let here = (grid.columns - first).min(CHUNK as u64) as usize;
             let (codes, is_zero) = (&mut codes[..here], &mut is_zero[..here]);
             grid.codes.read(data.bytes, row, first, codes);
-            match (&grid.zero, &mut point) {
-                (Zero::Point { plus, .. }, Some(points)) => {
-                    let points = points.chunk(row, first, here)?;
-                    let mask = mask(grid.codes.bits);
-                    for ((is_zero, code), point) in is_zero.iter_mut().zip(&*codes).zip(points) {
-                        *is_zero = *code == point.wrapping_add(*plus) & mask;
-                    }
-                }
-                (Zero::Masked { mask, value }, _) => {
-                    for (is_zero, code) in is_zero.iter_mut().zip(&*codes) {
-                        *is_zero = code & mask == *value;
-                    }
-                }
-                (Zero::Point { .. }, None) => is_zero.fill(false),
-            }
+            test.ask(row, first, codes, is_zero)?;
             for scales in &mut dead {
                 let mask = scales.zero_bits;
                 let scales = scales.chunk(row, first, here)?;
-                for (is_zero, scale) in is_zero.iter_mut().zip(scales) {
-                    *is_zero |= u64::from(*scale) & mask == 0;
+                for ((is_zero, code), scale) in is_zero.iter_mut().zip(&*codes).zip(scales) {
+                    *is_zero |= u64::from(*scale) & mask == 0
+                        && grid.dtype.is_none_or(|dtype| is_finite(*code, dtype));
                 }
             }
             found += is_zero.iter().filter(|z| **z).count() as u64;
@@ -264,7 +310,148 @@ fn grid_zeros(
     Ok(found)
 }
 
-fn misfit(checkpoint: &Checkpoint, tensor: &Tensor, reason: &str) -> CheckpointError {
+/// A [`Zero`] with its tensors at hand.
+enum Test<'c> {
+    Masked {
+        mask: u32,
+        value: u32,
+    },
+    Point {
+        points: Loaded<'c>,
+        plus: u32,
+        mask: u32,
+    },
+    Product {
+        scales: Loaded<'c>,
+        shifts: Loaded<'c>,
+        sign: f32,
+    },
+    Nearest {
+        scales: Loaded<'c>,
+        shifts: Loaded<'c>,
+    },
+    Equal(Loaded<'c>),
+}
+
+impl<'c> Test<'c> {
+    fn new(checkpoint: &'c Checkpoint, grid: &'c Grid) -> Result<Test<'c>, CheckpointError> {
+        let load = |side: &'c Side| Loaded::new(checkpoint, side, grid);
+        Ok(match &grid.zero {
+            Zero::Masked { mask, value } => Test::Masked {
+                mask: *mask,
+                value: *value,
+            },
+            Zero::Point { side, plus } => Test::Point {
+                points: load(side)?,
+                plus: *plus,
+                mask: mask(grid.codes.bits),
+            },
+            Zero::Product {
+                scale,
+                shift,
+                minus,
+            } => Test::Product {
+                scales: load(scale)?,
+                shifts: load(shift)?,
+                sign: if *minus { 1.0 } else { -1.0 },
+            },
+            Zero::Nearest { scale, shift } => Test::Nearest {
+                scales: load(scale)?,
+                shifts: load(shift)?,
+            },
+            Zero::Equal(side) => Test::Equal(load(side)?),
+        })
+    }
+
+    /// Says which codes of a row, from column `first` on, stand for 0.
+    fn ask(
+        &mut self,
+        row: u64,
+        first: u64,
+        codes: &[u32],
+        is_zero: &mut [bool],
+    ) -> Result<(), CheckpointError> {
+        let here = codes.len();
+        let all = is_zero.iter_mut().zip(codes);
+        match self {
+            Test::Masked { mask, value } => {
+                all.for_each(|(is_zero, code)| *is_zero = code & *mask == *value);
+            }
+            Test::Point { points, plus, mask } => {
+                let points = points.chunk(row, first, here)?;
+                for ((is_zero, code), point) in all.zip(points) {
+                    *is_zero = *code == point.wrapping_add(*plus) & *mask;
+                }
+            }
+            Test::Product {
+                scales,
+                shifts,
+                sign,
+            } => {
+                let dtype = scales.tensor.dtype;
+                let shift_dtype = shifts.tensor.dtype;
+                let sides = scales.chunk(row, first, here)?;
+                let sides = sides.iter().zip(shifts.chunk(row, first, here)?);
+                for ((is_zero, code), (scale, shift)) in all.zip(sides) {
+                    let product = rounded(*code as f32 * number(*scale, dtype), dtype);
+                    *is_zero = product == *sign * number(*shift, shift_dtype);
+                }
+            }
+            Test::Nearest { scales, shifts } => {
+                let dtype = scales.tensor.dtype;
+                let sides = scales.chunk(row, first, here)?;
+                let sides = sides.iter().zip(shifts.chunk(row, first, here)?);
+                for ((is_zero, code), (scale, shift)) in all.zip(sides) {
+                    let point = -number(*shift, dtype) / number(*scale, dtype);
+                    *is_zero = *code as f32 == point.round_ties_even();
+                }
+            }
+            Test::Equal(points) => {
+                let dtype = points.tensor.dtype;
+                let points = points.chunk(row, first, here)?;
+                for ((is_zero, code), point) in all.zip(points) {
+                    *is_zero = *code as f32 == number(*point, dtype);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The float of 16 or 32 bits that a code stands for.
+pub(super) fn number(code: u32, dtype: StoredType) -> f32 {
+    match dtype.name {
+        "BF16" => f32::from_bits(code << 16),
+        "F16" => {
+            let sign = (code & 0x8000) << 16;
+            let (exponent, fraction) = (code >> 10 & 31, code & 0x3ff);
+            let magnitude = match exponent {
+                // Fractions of 2^-24, which are exact.
+                0 => fraction as f32 * 2f32.powi(-24),
+                31 => f32::from_bits(0x7f80_0000 | fraction << 13),
+                _ => f32::from_bits((exponent + 112) << 23 | fraction << 13),
+            };
+            f32::from_bits(magnitude.to_bits() | sign)
+        }
+        _ => f32::from_bits(code),
+    }
+}
+
+/// The number of a dtype that is nearest, ties to even; of floats of 32 bits the number itself.
+fn rounded(x: f32, dtype: StoredType) -> f32 {
+    // Bits after the point, and the smallest exponent of a number that is not subnormal.
+    let (fraction, least) = match dtype.name {
+        "F16" => (10, -14),
+        "BF16" => (7, -126),
+        _ => return x,
+    };
+    let exponent = (x.to_bits() >> 23 & 0xff) as i32 - 127;
+    // Powers of two in 64 bits are exact, and so is the division by one.
+    let unit = 2f64.powi(exponent.max(least) - fraction);
+    ((f64::from(x) / unit).round_ties_even() * unit) as f32
+}
+
+pub(super) fn misfit(checkpoint: &Checkpoint, tensor: &Tensor, reason: &str) -> CheckpointError {
     CheckpointError::Data {
         file: checkpoint.file(tensor).label.clone(),
         reason: format!("tensor `{}`: {reason}", tensor.name),
@@ -407,5 +594,46 @@ impl<'c> Loaded<'c> {
         }
         self.holds = wanted;
         Ok(&self.chunk[..here])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dtype(name: &str) -> StoredType {
+        StoredType::named(name).expect("a dtype")
+    }
+
+    #[test]
+    fn halves_are_read_and_rounded_to_themselves() {
+        let half = dtype("F16");
+        assert_eq!(number(0x3c00, half), 1.0);
+        assert_eq!(number(0xc000, half), -2.0);
+        assert_eq!(number(0x0001, half), 2f32.powi(-24));
+        assert_eq!(number(0x7bff, half), 65504.0);
+        assert!(number(0x7e00, half).is_nan());
+        for code in 0..0x7c00 {
+            let x = number(code, half);
+            assert_eq!(rounded(x, half), x, "{code:#x}");
+        }
+    }
+
+    #[test]
+    fn ties_round_to_even() {
+        // Between 1 and 1 + 2^-10, and between 1 + 2^-10 and 1 + 2^-9.
+        assert_eq!(rounded(1.0 + 2f32.powi(-11), dtype("F16")), 1.0);
+        let above = 1.0 + 3.0 * 2f32.powi(-11);
+        assert_eq!(rounded(above, dtype("F16")), 1.0 + 2f32.powi(-9));
+        assert_eq!(rounded(1.0 + 2f32.powi(-8), dtype("BF16")), 1.0);
+    }
+
+    #[test]
+    fn both_zeros_of_a_float_count_and_nothing_else() {
+        let bf16 = [0u16, 0x8000, 1, 0x3f80].map(u16::to_le_bytes).concat();
+        assert_eq!(equal(&bf16, 16, 0x7fff, 0), 2);
+        assert_eq!(equal(&[0x80, 0x08, 0x1f], 4, 7, 0), 4);
+        assert_eq!(zero_bits(dtype("F8_E4M3FNUZ")), Some(0xff));
+        assert_eq!(zero_bits(dtype("F8_E8M0")), None);
     }
 }
