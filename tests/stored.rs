@@ -139,3 +139,8 @@ fn check(key: &str, least: usize) {
 fn every_model_matches_the_file_that_its_library_writes() {
     check("tensors", 452);
 }
+
+#[test]
+fn every_model_matches_the_file_that_the_hub_holds() {
+    check("hub_tensors", 35);
+}
