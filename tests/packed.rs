@@ -1,14 +1,19 @@
 //! Packed checkpoints as their formats' own libraries write them: `fixtures/packed/` holds tiny ones, each with what the
 //! library says about it (`make.py` there wrote them).
 
+mod common;
+
 use bitcost::checkpoint::Checkpoint;
 use bitcost::checkpoint::packed::{Padding, Settings, Weight, Weights, weights, zeros};
+use bitcost::dtype::StoredType;
 use bitcost::json;
 use bitcost::source::{Files, Folder, Head, SourceError};
 use bitcost::value::{Object, Value};
+use proptest::prelude::*;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// The files of a model whose data is elsewhere, as on the Hub: headers and small files only.
 #[derive(Debug)]
@@ -31,6 +36,9 @@ impl<F: Files> Files for Remote<F> {
         self.0.label(name)
     }
 }
+
+/// Name, dtype, width in bits and shape of a tensor.
+type Stored = (String, &'static str, u64, Vec<u64>);
 
 /// A header without a file.
 #[derive(Debug)]
@@ -413,6 +421,172 @@ fn headers_alone_say_the_same() {
     check_all(false);
 }
 
+/// Every case of `shapes.json`: headers of real sizes, by the shape rules that the written fixtures confirm.
+#[test]
+fn headers_of_real_sizes_have_the_published_widths() {
+    let text = std::fs::read_to_string(fixtures().join("shapes.json")).expect("a text file");
+    let Value::List(cases) = json::read(&text).expect("JSON") else {
+        panic!("a list of cases");
+    };
+    let mut failed = Vec::new();
+    for case in cases.iter() {
+        let case = case.as_object().expect("an object");
+        let tensors: Vec<(String, &str, u64, Vec<u64>)> = case
+            .get("tensors")
+            .and_then(Value::as_object)
+            .expect("tensors")
+            .0
+            .iter()
+            .map(|(name, value)| {
+                let Value::List(pair) = value else {
+                    panic!("a dtype and a shape");
+                };
+                let dtype = pair[0].as_str().expect("a dtype");
+                let Value::List(shape) = &pair[1] else {
+                    panic!("a shape");
+                };
+                let shape = shape
+                    .iter()
+                    .map(|n| n.as_int().expect("a side") as u64)
+                    .collect();
+                let bits = StoredType::named(dtype).expect("a dtype").bits;
+                (name.to_string(), dtype, bits.into(), shape)
+            })
+            .collect();
+        let checkpoint = Written::new(&tensors).open();
+        let settings = case.get("config").expect("settings").clone();
+        let config = Object(vec![("quantization_config".into(), settings)]);
+        let settings = Settings::find(Some(&config), None).expect("settings");
+        let found = weights(&checkpoint, &settings);
+        let mut wrong = misplaced(&checkpoint, &found);
+        let [weight] = found.weights.as_slice() else {
+            let names: Vec<&str> = found.weights.iter().map(|w| &*w.name).collect();
+            failed.push(format!("{}: {names:?}, {:?}", text_of(case), found.notes));
+            continue;
+        };
+        let expected = Object(
+            case.0
+                .iter()
+                .map(|(key, value)| match &**key {
+                    "format" => ("scheme".into(), value.clone()),
+                    "logical" => ("shape".into(), value.clone()),
+                    _ => (key.clone(), value.clone()),
+                })
+                .chain([(
+                    "parts".into(),
+                    Value::List(
+                        names(&checkpoint, &weight.parts)
+                            .into_iter()
+                            .map(Value::str)
+                            .collect(),
+                    ),
+                )])
+                .chain(
+                    weight
+                        .code_bits
+                        .map(|b| ("code_bits".into(), Value::Int(b.into()))),
+                )
+                .collect(),
+        );
+        wrong.extend(differences(&checkpoint, weight, &expected, false));
+        let others = names(&checkpoint, &found.others);
+        if others != texts(case, "activation_parts") {
+            wrong.push(format!("others {others:?}"));
+        }
+        if !wrong.is_empty() {
+            failed.push(format!(
+                "{}: {}, {:?}",
+                text_of(case),
+                wrong.join("; "),
+                found.notes
+            ));
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {} differ:\n{}",
+        failed.len(),
+        cases.len(),
+        failed.join("\n")
+    );
+}
+
+fn text_of(case: &Object) -> &str {
+    text(case, "name")
+}
+
+/// What people read, and the width of activations where the format or the settings fix it.
+const LABELS: &[(&str, &str, Option<u32>)] = &[
+    ("gptq_4bit_asym_desc_act", "gptq int4 g32", None),
+    ("gptq_4bit_per_channel", "gptq int4 channel", None),
+    ("awq_gemm", "awq int4 g32", None),
+    ("bnb_int8", "int8 channel", Some(8)),
+    ("bnb_nf4_double_quant", "nf4 double", None),
+    ("ct_pack_actorder_weight", "int4 g32", None),
+    ("ct_float_block", "fp8 block 128x128", Some(8)),
+    ("ct_float_tensor", "fp8 tensor", Some(8)),
+    ("ct_nvfp4", "nvfp4", Some(4)),
+    ("ct_nvfp4a16", "nvfp4", None),
+    ("ct_old_sparse_24_bf16", "BF16 2:4", None),
+    ("fp8_block_128", "fp8 block 128x128", Some(8)),
+    ("fbgemm_fp8", "fp8 channel", Some(8)),
+    ("bitnet_bitlinear", "ternary", Some(8)),
+    ("modelopt_nvfp4", "nvfp4", Some(4)),
+    ("modelopt_w4a16_awq", "int4 channel", None),
+    ("mlx_5bit", "mlx int5 g32", None),
+    ("hqq_3bit", "hqq int3 g64", None),
+];
+
+#[test]
+fn labels_say_format_width_and_group() {
+    let mut wrong = Vec::new();
+    for (fixture, label, activation_bits) in LABELS {
+        let folder = fixtures().join(fixture);
+        let files = Folder::open(&folder).expect("a folder");
+        let checkpoint = Checkpoint::open(&files)
+            .expect("readable")
+            .expect("weights");
+        let found = weights(&checkpoint, &settings_of(&folder));
+        let packed = found.weights.iter().find(|w| w.scheme != "plain");
+        let is = packed.map(|w| (w.label.as_str(), w.activation_bits));
+        if is != Some((*label, *activation_bits)) {
+            wrong.push(format!("{fixture}: {is:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn groups_of_settings_with_other_codes_say_nothing_of_a_weight() {
+    let folder = fixtures().join("ct_mixed");
+    let files = Folder::open(&folder).expect("a folder");
+    let checkpoint = Checkpoint::open(&files)
+        .expect("readable")
+        .expect("weights");
+    let found = weights(&checkpoint, &settings_of(&folder));
+    let widths: Vec<(&str, Option<u32>)> = found
+        .weights
+        .iter()
+        .filter(|w| w.scheme != "plain")
+        .map(|w| (w.scheme, w.activation_bits))
+        .collect();
+    assert_eq!(widths, [("fp8", Some(8)), ("pack-quantized", None)]);
+}
+
+#[test]
+fn settings_stand_in_a_file_of_their_own_where_the_config_has_none() {
+    let folder = fixtures().join("modelopt_nvfp4");
+    let files = Folder::open(&folder).expect("a folder");
+    let settings = Settings::find(Some(&Object::default()), Some(&files)).expect("settings");
+    assert_eq!(settings.place, Some("hf_quant_config.json"));
+    let checkpoint = Checkpoint::open(&files)
+        .expect("readable")
+        .expect("weights");
+    let found = weights(&checkpoint, &settings);
+    let packed = found.weights.iter().find(|w| w.scheme == "modelopt-nvfp4");
+    assert_eq!(packed.and_then(|w| w.activation_bits), Some(4));
+}
+
 #[test]
 fn gptq_of_4096_squared_has_the_published_size() {
     let name = |end: &str| format!("model.layers.0.mlp.up_proj.{end}");
@@ -430,4 +604,349 @@ fn gptq_of_4096_squared_has_the_published_size() {
     assert_eq!(weight.label, "gptq int4 g128");
     let bits = weight.bits_per_weight().unwrap_or_default();
     assert_eq!(format!("{bits:.3}"), "4.164");
+}
+
+/// A checkpoint of tensors by name, dtype and shape.
+fn checkpoint(tensors: &[(&str, &str, &[u64])]) -> Checkpoint {
+    let tensors: Vec<_> = tensors
+        .iter()
+        .map(|(name, dtype, shape)| {
+            let bits = StoredType::named(dtype).expect("a dtype").bits;
+            (name.to_string(), *dtype, bits.into(), shape.to_vec())
+        })
+        .collect();
+    Written::new(&tensors).open()
+}
+
+#[track_caller]
+fn check_schemes(tensors: &[(&str, &str, &[u64])], expected: &[(&str, &str)], notes: usize) {
+    let checkpoint = checkpoint(tensors);
+    let found = weights(&checkpoint, &Settings::default());
+    let schemes: Vec<(&str, &str)> = found.weights.iter().map(|w| (&*w.name, w.scheme)).collect();
+    assert_eq!(schemes, expected, "{:?}", found.notes);
+    assert_eq!(found.notes.len(), notes, "{:?}", found.notes);
+    assert_eq!(misplaced(&checkpoint, &found), Vec::<String>::new());
+}
+
+#[test]
+fn a_bare_scale_is_a_weight_of_its_own() {
+    check_schemes(
+        &[
+            ("attention.scale", "F32", &[1]),
+            ("layer_scale", "F32", &[8]),
+            ("norm.scale", "BF16", &[8]),
+            ("norm.weight", "BF16", &[8]),
+            ("router.scales", "F32", &[8]),
+        ],
+        &[
+            ("attention.scale", "plain"),
+            ("layer_scale", "plain"),
+            ("norm.scale", "plain"),
+            ("norm.weight", "plain"),
+            ("router.scales", "plain"),
+        ],
+        0,
+    );
+}
+
+#[test]
+fn weight_norm_stays_as_it_is_stored() {
+    check_schemes(
+        &[
+            ("conv.parametrizations.weight.original0", "F32", &[8, 1]),
+            ("conv.parametrizations.weight.original1", "F32", &[8, 4]),
+            ("old.weight_g", "F32", &[8, 1]),
+            ("old.weight_v", "F32", &[8, 4]),
+        ],
+        &[
+            ("conv.parametrizations.weight.original0", "plain"),
+            ("conv.parametrizations.weight.original1", "plain"),
+            ("old.weight_g", "plain"),
+            ("old.weight_v", "plain"),
+        ],
+        0,
+    );
+}
+
+#[test]
+fn shapes_that_do_not_fit_leave_plain_tensors_and_a_note() {
+    let tensors: &[(&str, &str, &[u64])] = &[
+        ("m.g_idx", "I32", &[100]),
+        ("m.qweight", "I32", &[16, 64]),
+        ("m.qzeros", "I32", &[4, 8]),
+        ("m.scales", "F16", &[4, 64]),
+    ];
+    let checkpoint = checkpoint(tensors);
+    let found = weights(&checkpoint, &Settings::default());
+    assert!(found.weights.iter().all(|w| w.scheme == "plain"));
+    let note = found.notes.first().expect("a note");
+    assert_eq!(note.tensor.as_deref(), Some("m.qweight"));
+    assert!(note.text.contains("gptq"), "{}", note.text);
+    assert_eq!(misplaced(&checkpoint, &found), Vec::<String>::new());
+}
+
+#[test]
+fn a_weight_that_is_stored_twice_is_taken_apart() {
+    check_schemes(
+        &[
+            ("m.qweight", "I32", &[16, 64]),
+            ("m.qzeros", "I32", &[4, 8]),
+            ("m.scales", "F16", &[4, 64]),
+            ("m.weight", "BF16", &[64, 128]),
+        ],
+        &[
+            ("m.qweight", "plain"),
+            ("m.scales", "plain"),
+            ("m.weight", "plain"),
+        ],
+        2,
+    );
+}
+
+#[test]
+fn a_method_without_packed_tensors_is_a_note() {
+    let checkpoint = checkpoint(&[("m.weight", "BF16", &[8, 8])]);
+    let config = json::read(r#"{"quantization_config": {"quant_method": "gptq", "bits": 4}}"#);
+    let Ok(Value::Object(config)) = config else {
+        panic!("an object");
+    };
+    let settings = Settings::find(Some(&config), None).expect("settings");
+    assert_eq!(settings.place, Some("quantization_config"));
+    let found = weights(&checkpoint, &settings);
+    assert_eq!(found.notes.len(), 1);
+    assert_eq!(found.notes[0].tensor, None);
+}
+
+#[test]
+fn a_hundred_thousand_tensors_are_grouped_at_once() {
+    let mut tensors = Vec::new();
+    for layer in 0..25_000 {
+        for (end, dtype, bits, shape) in [
+            ("weight", "U8", 8, vec![16, 32]),
+            ("weight_scale", "F8_E4M3", 8, vec![16, 4]),
+            ("weight_scale_2", "F32", 32, vec![]),
+            ("input_scale", "F32", 32, vec![]),
+        ] {
+            let name = format!("model.layers.0.mlp.experts.{layer}.up_proj.{end}");
+            tensors.push((name, dtype, bits, shape));
+        }
+    }
+    let checkpoint = Written::new(&tensors).open();
+    let start = Instant::now();
+    let found = weights(&checkpoint, &Settings::default());
+    let took = start.elapsed();
+    assert_eq!(found.weights.len(), 25_000);
+    assert_eq!(found.others.len(), 25_000);
+    // Far below a second even unoptimized; what is quadratic would take minutes.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// The tensors of a fixture, and where its data begins.
+fn tensors_of(folder: &Path) -> (Vec<Stored>, Vec<u8>) {
+    let files = Folder::open(folder).expect("a folder");
+    let checkpoint = Checkpoint::open(&files)
+        .expect("readable")
+        .expect("weights");
+    let mut tensors: Vec<_> = checkpoint.tensors.iter().collect();
+    tensors.sort_by_key(|t| (t.begin, t.bytes));
+    let begin = checkpoint.files[0].data_begin as usize;
+    let data = std::fs::read(folder.join("model.safetensors")).expect("readable");
+    let tensors = tensors
+        .into_iter()
+        .map(|t| {
+            (
+                t.name.to_string(),
+                t.dtype.name,
+                t.dtype.bits.into(),
+                t.shape.to_vec(),
+            )
+        })
+        .collect();
+    (tensors, data[begin..].to_vec())
+}
+
+fn settings_of(folder: &Path) -> Settings {
+    let config = object(&folder.join("config.json"));
+    Settings::find(Some(&config), None).expect("settings")
+}
+
+#[test]
+fn no_side_of_any_tensor_may_be_trusted() {
+    for folder in folders() {
+        let (tensors, _) = tensors_of(&folder);
+        let settings = settings_of(&folder);
+        for at in 0..tensors.len().min(20) {
+            for side in 0..tensors[at].3.len() {
+                let is = tensors[at].3[side];
+                for other in [0, 1, is - 1.min(is), is + 1, is * 2, is * 32, 1 << 30] {
+                    let mut changed = tensors.clone();
+                    changed[at].3[side] = other;
+                    let checkpoint = Written::new(&changed).open();
+                    let found = weights(&checkpoint, &settings);
+                    let wrong = misplaced(&checkpoint, &found);
+                    assert_eq!(wrong, Vec::<String>::new(), "{changed:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_byte_of_the_data_may_be_trusted() {
+    let folder = common::Folder::new();
+    let path = folder.path().join("model.safetensors");
+    let noise = |at: usize| {
+        (at as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .to_le_bytes()[7]
+    };
+    for fixture in folders() {
+        let (tensors, data) = tensors_of(&fixture);
+        let settings = settings_of(&fixture);
+        let fills: [Vec<u8>; 4] = [
+            vec![0; data.len()],
+            vec![0xff; data.len()],
+            vec![0x80; data.len()],
+            (0..data.len()).map(noise).collect(),
+        ];
+        // The same bytes in another shape, and other bytes in the same shape.
+        let mut turned = tensors.clone();
+        turned.iter_mut().for_each(|t| t.3.reverse());
+        let mut flat = tensors.clone();
+        flat.iter_mut()
+            .for_each(|t| t.3 = vec![t.3.iter().product(), 1]);
+        let mut tries = vec![(turned, data.clone()), (flat, data)];
+        tries.extend(fills.map(|fill| (tensors.clone(), fill)));
+        for (tensors, data) in tries {
+            let header = Written::new(&tensors).header;
+            let mut file = (header.len() as u64).to_le_bytes().to_vec();
+            file.extend(header.into_bytes());
+            file.extend(data);
+            // A new file, since the old one may be mapped.
+            std::fs::remove_file(&path).ok();
+            std::fs::write(&path, file).expect("can be written");
+            let files = Folder::open(folder.path()).expect("a folder");
+            let checkpoint = Checkpoint::open(&files)
+                .expect("readable")
+                .expect("weights");
+            let found = weights(&checkpoint, &settings);
+            assert_eq!(misplaced(&checkpoint, &found), Vec::<String>::new());
+            for weight in &found.weights {
+                if let Ok(Some(zeros)) = zeros(&checkpoint, weight) {
+                    assert!(zeros <= weight.elements, "{weight:?}: {zeros}");
+                }
+            }
+        }
+    }
+}
+
+/// Parts of names that formats use, so that random tensors come close to real ones.
+const ENDS: &[&str] = &[
+    ".weight",
+    ".qweight",
+    ".qzeros",
+    ".scales",
+    ".g_idx",
+    ".biases",
+    ".SCB",
+    ".weight.absmax",
+    ".weight.quant_map",
+    ".weight.quant_state.bitsandbytes__nf4",
+    ".weight_packed",
+    ".weight_scale",
+    ".weight_shape",
+    ".weight_zero_point",
+    ".weight_g_idx",
+    ".weight_global_scale",
+    ".weight_scale_2",
+    ".weight_scale_inv",
+    ".scale",
+    ".zero",
+    ".W_q",
+    ".shape",
+    ".nbits",
+    ".compressed",
+    ".bitmask",
+    ".row_offsets",
+    ".scale_packed",
+    ".meta",
+    ".up_blocks",
+    ".up_scales",
+    ".weight._data",
+    ".weight._data._data",
+    ".weight._scale",
+    ".weight._shift",
+    "._weight_qdata",
+    "._weight_scale",
+    "._weight_zero_point",
+    ".codes",
+    ".codebooks",
+    ".tables",
+    ".tables2",
+    ".q_weight",
+    ".q_invperm",
+    ".trellis",
+    ".parametrizations.weight.original",
+    ".parametrizations.weight.0.quantizer.logit_dz",
+    ".parametrizations.weight.0.quantizer.logit_bit",
+    ".input_scale",
+    ".bias",
+    ".q_scale",
+    ".q_scale_max",
+    ".q_groups",
+];
+
+const DTYPES: &[&str] = &[
+    "I32", "U8", "I8", "F16", "BF16", "F32", "U32", "I16", "I64", "F8_E4M3", "F8_E8M0",
+];
+
+/// A dtype and a shape of small sides, sides of powers of two, or sides that do not belong to anything.
+fn arbitrary_tensor() -> impl Strategy<Value = Stored> {
+    let side = prop_oneof![
+        0u64..4,
+        prop::sample::select(vec![8u64, 16, 32, 64, 96, 128, 4096]),
+        Just(1u64 << 20),
+        Just(1u64 << 40),
+    ];
+    let shape =
+        prop::collection::vec(side, 0..4).prop_filter("a header that can be read", |shape| {
+            let all = shape
+                .iter()
+                .try_fold(1u64, |all, side| all.checked_mul(*side));
+            all.is_some_and(|all| all < 1 << 50)
+        });
+    let name = (0..3u8, prop::sample::select(ENDS)).prop_map(|(m, end)| format!("m.{m}{end}"));
+    (name, prop::sample::select(DTYPES), shape).prop_map(|(name, dtype, shape)| {
+        let bits = StoredType::named(dtype).expect("a dtype").bits;
+        (name, dtype, bits.into(), shape)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn whatever_tensors_there_are_each_has_its_place(
+        mut tensors in prop::collection::vec(arbitrary_tensor(), 0..40),
+        settings in prop::sample::select(vec![
+            "{}",
+            r#"{"quant_method": "gptq", "bits": 4, "group_size": 0}"#,
+            r#"{"quant_method": "gemma", "num_bits": 4, "bits": 99, "group_size": 32}"#,
+            r#"{"version": "0.1", "config_groups": {"a": {"targets": ["x"], "weights": {"num_bits": 0}}}}"#,
+            r#"{"bits": 3, "group_size": 64, "weight_block_size": [0, 128]}"#,
+        ]),
+    ) {
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        tensors.dedup_by(|a, b| a.0 == b.0);
+        let checkpoint = Written::new(&tensors).open();
+        let config = json::read(&format!(r#"{{"quantization_config": {settings}}}"#));
+        let Ok(Value::Object(config)) = config else {
+            panic!("an object");
+        };
+        let settings = Settings::find(Some(&config), None).expect("settings");
+        let found = weights(&checkpoint, &settings);
+        prop_assert_eq!(misplaced(&checkpoint, &found), Vec::<String>::new());
+    }
 }

@@ -12,6 +12,7 @@
 //! W is ceil(K b / 32), where codes cross words, or ceil(K / floor(32 / b)) in files of old versions, where they do not.
 
 use super::codes::{Direction, Layout, Order, mask};
+use super::scaled::activations;
 use super::scales::Spread;
 use super::zeros::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Padding, Seen, matrix};
@@ -119,7 +120,7 @@ pub(super) fn pack_quantized(seen: &Seen) -> Answer {
             })
         });
     let Some((bits, order, size, columns, padding)) = found else {
-        return Err("words, shape and zero points do not agree on a width");
+        return Err("no width that is known fits its words, shape and zero points");
     };
     let Some(spread) = Spread::new(&[rows, columns], scales, (None, size)) else {
         return Err("its scales do not divide it");
@@ -175,7 +176,7 @@ pub(super) fn pack_quantized(seen: &Seen) -> Answer {
     Ok(
         Found::new([rows, columns], label, bits, rule).map(|found| Found {
             padding,
-            activation_bits: seen.settings.activation_bits(seen.stem),
+            activation_bits: activations(seen, &found, false),
             ..found
         }),
     )
@@ -245,7 +246,7 @@ pub(super) fn two_of_four(seen: &Seen) -> Answer {
     });
     Ok(
         Found::new([rows, columns], label, codes.dtype.bits, rule).map(|found| Found {
-            activation_bits: seen.settings.activation_bits(seen.stem),
+            activation_bits: activations(seen, &found, true),
             ..found
         }),
     )

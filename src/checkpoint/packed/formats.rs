@@ -5,7 +5,7 @@
 
 use super::super::Tensor;
 use super::{Answer, MAX_SIDES, Seen};
-use super::{bitsandbytes, codebooks, compressed, halves, mlx, scaled, torchao, trained, words};
+use super::{bitsandbytes, compressed, halves, mlx, opaque, scaled, torchao, trained, words};
 use crate::dtype::NumberKind;
 
 /// What is not packed.
@@ -140,7 +140,14 @@ formats! {
     "quanto-bytes": "8-bit integers or floats with scales",
         "._data" => "._data" [1: "._scale"] as "", halves::quanto_bytes;
     "aqlm": "sums of vectors from codebooks",
-        ".codebooks" => ".codes" [1: ".codebooks" ".scales"] as ".weight", codebooks::aqlm;
+        ".codebooks" => ".codes" [1: ".codebooks" ".scales"] as ".weight", opaque::aqlm;
+    "higgs": "vectors of a table, rotated",
+        ".tables2" => ".weight" [3: ".scales" ".tables" ".tables2"] as ".weight", opaque::higgs;
+    "exl2": "words with groups of several widths",
+        ".q_weight" => ".q_weight" [3: ".q_invperm" ".q_scale" ".q_scale_max" ".q_groups" ".q_group_map" ".q_perm"]
+        as ".weight", opaque::exl2;
+    "exl3": "paths through a trellis",
+        ".trellis" => ".trellis" [0: ".suh" ".svh" ".su" ".sv" ".mcg" ".mul1"] as ".weight", opaque::exl3;
 }
 
 /// Every scheme that a weight may have: plain, then the table.
@@ -219,7 +226,12 @@ pub(super) fn left_over(tensor: &Tensor) -> Option<Leftover> {
     if ACTIVATIONS.contains(&last) {
         return Some(Leftover::Activations);
     }
-    let side = SIDES.contains(&last)
+    // `gate_up_proj_weight_scale` of experts that are one tensor is one too.
+    let is = |side: &str| {
+        last.strip_suffix(side)
+            .is_some_and(|before| before.is_empty() || before.ends_with('_'))
+    };
+    let side = SIDES.iter().any(|side| is(side))
         || tensor.dtype.kind == NumberKind::Exponent
         || last.starts_with("bitsandbytes__");
     side.then_some(Leftover::Side)

@@ -14,9 +14,9 @@ use super::codes::Layout;
 use super::zeros::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Seen};
 
-/// Widths and group sizes of the affine mode.
+/// Widths and group sizes of the affine mode, the usual ones first.
 const BITS: [u64; 6] = [4, 8, 6, 5, 3, 2];
-const GROUPS: [u64; 4] = [64, 32, 128, 16];
+const GROUPS: [u64; 3] = [64, 32, 128];
 
 /// Words and scales with the same sides except the last.
 struct Widths {
@@ -75,9 +75,9 @@ pub(super) fn affine(seen: &Seen) -> Answer {
             && *group > 0
             && columns.and_then(|k| k.checked_mul(*bits)) == words.checked_mul(32)
     };
-    let pairs = BITS
+    let pairs = GROUPS
         .iter()
-        .flat_map(|bits| GROUPS.iter().map(|group| (*bits, *group)));
+        .flat_map(|group| BITS.iter().map(|bits| (*bits, *group)));
     let named = seen.settings.module_group(seen.stem);
     let sure = named.filter(fits);
     let all: Vec<(u64, u64)> = pairs.filter(fits).collect();

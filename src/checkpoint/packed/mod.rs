@@ -14,12 +14,12 @@
 //! - `settings.rs`: the quantization settings of a model and where they stand
 
 mod bitsandbytes;
-mod codebooks;
 mod codes;
 mod compressed;
 mod formats;
 mod halves;
 mod mlx;
+mod opaque;
 mod scaled;
 mod scales;
 mod settings;
@@ -45,7 +45,8 @@ pub struct Weight {
     pub scheme: &'static str,
     /// What it is, for people: `BF16`, `gptq int4 g128`, `nf4 double`.
     pub label: String,
-    /// The shape of the module's parameter, `[out, in]` of a linear; `None` where only the data tells and it is not here.
+    /// The shape of the module's parameter, `[out, in]` of a linear; `None` where only the data tells and it is not here, or
+    /// where the format does not keep it.
     pub shape: Option<Box<[u64]>>,
     /// Whether the model's own shape may be a little smaller than `shape`.
     pub padding: Padding,
@@ -95,8 +96,8 @@ pub struct Weights {
 /// A finding about one or more weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The first tensor that it holds for.
-    pub tensor: Box<str>,
+    /// The first tensor or weight that it holds for; `None` where it holds for the checkpoint.
+    pub tensor: Option<Box<str>>,
     /// How many others it holds for.
     pub more: u64,
     /// What was found.
@@ -407,12 +408,34 @@ impl<'c> Finder<'c> {
                 None => self.weights.push(plain(tensor, number)),
             }
         }
+        if let Some(text) = self.disagreement() {
+            self.notes.list.push(Note {
+                tensor: None,
+                more: 0,
+                text,
+            });
+        }
         self.weights.sort_by(|a, b| a.name.cmp(&b.name));
         Weights {
             weights: self.weights,
             others,
             notes: self.notes.list,
         }
+    }
+}
+
+impl Finder<'_> {
+    /// Settings that name a method, and no tensor that is packed.
+    fn disagreement(&self) -> Option<String> {
+        let (place, method) = (self.settings.place?, self.settings.method()?);
+        let packed = self.weights.iter().any(|w| w.scheme != formats::PLAIN);
+        // Trained for it, and quantized only when loaded.
+        if packed || self.settings.is_online() {
+            return None;
+        }
+        Some(format!(
+            "{place} says `{method}`, but no tensor is in a packed format that is known; taken as they are"
+        ))
     }
 }
 
@@ -465,7 +488,7 @@ impl Notes {
         }
         self.by_text.insert(text.clone(), self.list.len());
         self.list.push(Note {
-            tensor: tensor.into(),
+            tensor: Some(tensor.into()),
             more: 0,
             text,
         });

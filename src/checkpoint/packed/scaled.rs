@@ -41,6 +41,12 @@ fn is_exponent(tensor: &Tensor) -> bool {
     tensor.dtype.kind == NumberKind::Exponent || tensor.dtype.name == "U8"
 }
 
+/// Width of the activations that meet a weight, as settings say.
+pub(super) fn activations(seen: &Seen, found: &Found, is_float: bool) -> Option<u32> {
+    let settings = seen.settings;
+    settings.activation_bits(seen.stem, found.code_bits?, is_float)
+}
+
 /// Numbers as they lie, scales over them.
 fn grid(codes: &Tensor, spread: Spread, zero: Zero, scales: Vec<Side>) -> Rule {
     let row_bytes = spread.columns.saturating_mul(codes.dtype.bits.into()) / 8;
@@ -104,7 +110,7 @@ fn fp8_with(seen: &Seen, end: &str) -> Answer {
     let label = format!("fp8 {spread}");
     Ok(
         Found::new(&*codes.shape, label, 8, rule).map(|found| Found {
-            activation_bits: seen.settings.activation_bits(seen.stem),
+            activation_bits: activations(seen, &found, true),
             ..found
         }),
     )
@@ -126,7 +132,7 @@ pub(super) fn mxfp8(seen: &Seen) -> Answer {
     let rule = Rule::grid(Grid::floats(rows, columns, 8));
     Ok(
         Found::new([rows, columns], "mxfp8".into(), 8, rule).map(|found| Found {
-            activation_bits: seen.settings.activation_bits(seen.stem),
+            activation_bits: activations(seen, &found, true),
             ..found
         }),
     )
@@ -167,7 +173,7 @@ pub(super) fn int8(seen: &Seen) -> Answer {
     let label = format!("int{bits} {spread}");
     Ok(
         Found::new(&*codes.shape, label, bits, rule).map(|found| Found {
-            activation_bits: seen.settings.activation_bits(seen.stem),
+            activation_bits: activations(seen, &found, false),
             ..found
         }),
     )
@@ -192,7 +198,7 @@ fn fp4(
     }
     let rule = Rule::grid(Grid::floats(rows, columns, 4));
     let found = Found::new([rows, columns], label.into(), 4, rule).map(|found| Found {
-        activation_bits: seen.settings.activation_bits(seen.stem),
+        activation_bits: activations(seen, &found, true),
         ..found
     });
     Ok(found.map(|found| (rows, columns, found)))

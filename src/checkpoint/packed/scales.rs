@@ -95,7 +95,8 @@ impl fmt::Display for Spread {
             _ if all_rows && all_columns => f.write_str("tensor"),
             (1, _) if all_columns => f.write_str("channel"),
             (1, wide) => write!(f, "g{wide}"),
-            _ if all_rows && wide == 1 => f.write_str("column"),
+            // Of experts, whose rows are inputs.
+            _ if all_rows && wide == 1 => f.write_str("channel"),
             (high, wide) => write!(f, "block {high}x{wide}"),
         }
     }

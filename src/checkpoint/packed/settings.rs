@@ -26,6 +26,17 @@ const FILES: &[&str] = &[
     "quantization_config.json",
 ];
 
+/// Algorithms of modelopt that quantize activations, and how wide.
+const ALGORITHMS: &[(&str, u32)] = &[
+    ("FP8", 8),
+    ("FP8_PER_CHANNEL_PER_TOKEN", 8),
+    ("MXFP8", 8),
+    ("W4A8_AWQ", 8),
+    ("NVFP4", 4),
+    ("NVFP4_AWQ", 4),
+    ("MXFP4", 4),
+];
+
 /// The quantization settings of a model.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -54,6 +65,11 @@ impl Settings {
         self.text("quant_method")
     }
 
+    /// Whether the file holds floats that are quantized when they are used.
+    pub(super) fn is_online(&self) -> bool {
+        self.text("quantization_mode") == Some("online")
+    }
+
     /// A text of the settings.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.object.get(key)?.as_str()
@@ -62,6 +78,11 @@ impl Settings {
     /// A natural number of the settings.
     pub(super) fn number(&self, key: &str) -> Option<u64> {
         number(&self.object, key)
+    }
+
+    /// An object of the settings.
+    pub(super) fn object(&self, key: &str) -> Option<&Object> {
+        self.object.get(key)?.as_object()
     }
 
     /// Numbers per group, if it is a number of them; -1 and `null` mean the whole row.
@@ -119,14 +140,28 @@ impl Settings {
         }
     }
 
-    /// Width of the activations that meet a weight, where settings fix it and name one width for it.
-    pub(super) fn activation_bits(&self, weight: &str) -> Option<u32> {
-        let groups = self.groups(weight);
+    /// Width of the activations that meet a weight of codes of `bits` bits, where settings fix it and name one for it.
+    pub(super) fn activation_bits(&self, weight: &str, bits: u32, is_float: bool) -> Option<u32> {
+        let mut groups = self.groups(weight);
         if !groups.is_empty() {
+            // A group with other codes is not this weight's.
+            let is_same = |group: &&Object| {
+                let weights = group.get("weights").and_then(Value::as_object);
+                weights.is_some_and(|w| {
+                    let kind = w.get("type").and_then(Value::as_str);
+                    number(w, "num_bits") == Some(bits.into())
+                        && kind.is_none_or(|kind| (kind == "float") == is_float)
+                })
+            };
+            groups.retain(is_same);
             let width = |group: &&Object| -> Option<u64> {
                 number(group.get("input_activations")?.as_object()?, "num_bits")
             };
             return same(groups.iter().map(width))?.try_into().ok();
+        }
+        if let Some(algorithm) = self.algorithm(weight) {
+            let row = ALGORITHMS.iter().find(|(name, _)| *name == algorithm);
+            return row.map(|(_, bits)| *bits);
         }
         let quantized = match self.method()? {
             "fp8" => self.object.get("activation_scheme").is_some(),
@@ -136,17 +171,29 @@ impl Settings {
         quantized.then_some(8)
     }
 
+    /// What modelopt calls the way that a weight was quantized, in the entry of its module or for all.
+    fn algorithm(&self, weight: &str) -> Option<&str> {
+        let module = weight.strip_suffix(".weight").unwrap_or(weight);
+        let layers = self
+            .object
+            .get("quantized_layers")
+            .and_then(Value::as_object);
+        let own = layers.and_then(|layers| layers.get(module)?.as_object()?.get("quant_algo"));
+        own.or_else(|| self.object.get("quant_algo"))?.as_str()
+    }
+
     /// Width of the integers of a weight, where settings name one width for it.
     pub(super) fn weight_bits(&self, weight: &str) -> Option<u32> {
         let groups = self.weight_groups(weight);
         same(groups.iter().map(|(bits, _)| Some(*bits)))
     }
 
-    /// Widths and group sizes that the weights of a module may have.
+    /// Widths and group sizes that the integers of a weight may have.
     pub(super) fn weight_groups(&self, weight: &str) -> Vec<(u32, Option<u64>)> {
         let groups = self.groups(weight);
         let weights = groups.iter().filter_map(|g| g.get("weights")?.as_object());
         weights
+            .filter(|w| w.get("type").and_then(Value::as_str) != Some("float"))
             .filter_map(|w| {
                 let bits = number(w, "num_bits")?.try_into().ok()?;
                 Some((bits, number(w, "group_size")))

@@ -120,14 +120,23 @@ pub(super) fn torchao(seen: &Seen) -> Answer {
         }
         _ => return Err("its dtypes are of no class that is known"),
     };
+    let quantized = described.as_deref().is_some_and(quantizes_activations);
     Ok(found.map(|found| Found {
         name: Some(name),
+        activation_bits: found.code_bits.filter(|_| quantized),
         label: match class {
             Some(class) => format!("torchao {} ({class})", found.label),
             None => format!("torchao {}", found.label),
         },
         ..found
     }))
+}
+
+/// Whether the class quantizes what it multiplies, to its own width: `{"_data": {"act_quant_kwargs": {...}}}`.
+fn quantizes_activations(described: &Object) -> bool {
+    let data = described.get("_data").and_then(Value::as_object);
+    let how = data.and_then(|data| data.get("act_quant_kwargs"));
+    matches!(how, Some(Value::Object(_)))
 }
 
 /// Width of the integers of a class that stores one a byte: `{"_data": {"target_dtype": {"_data": "int4"}}}`.

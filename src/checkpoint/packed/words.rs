@@ -115,7 +115,12 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         dtype: None,
     });
     let label = format!("gptq int{bits} {}", grouped(group, inputs));
-    Ok(Found::new([outputs, inputs], label, bits, rule))
+    let own = ["dynamic", "extra_config"].map(|key| seen.settings.object(key));
+    let said = seen.settings.bits().filter(|said| *said != u64::from(bits));
+    let note = said
+        .filter(|_| own == [None, None])
+        .map(|said| format!("settings say {said} bits, its tensors have {bits}"));
+    Ok(Found::new([outputs, inputs], label, bits, rule).map(|found| Found { note, ..found }))
 }
 
 /// What only settings tell of a GPTQ file.
@@ -202,13 +207,7 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
     let Some(inputs) = words.checked_mul(8) else {
         return Err("its inputs cannot be counted");
     };
-    // Words of zero points are a whole number, for small groups of two or four words.
-    let fits = |group: &u64| {
-        let unit = (128 / (*group).max(1)).clamp(1, 4);
-        inputs.div_ceil(*group).div_ceil(8).div_ceil(unit) * unit == zeros.1
-    };
-    let hint = seen.settings.group_size().filter(|g| *g > 0).filter(fits);
-    let Some(group) = hint.or_else(|| [128, 64, 32].into_iter().find(fits)) else {
+    let Some(group) = padded_group(inputs, zeros.1, seen) else {
         return Err("its groups do not divide its inputs");
     };
     let groups = scales.1;
@@ -250,9 +249,7 @@ pub(super) fn awq_gemv_fast(seen: &Seen) -> Answer {
     if high.checked_mul(4) != Some(outputs) || points.shape != scales.shape || inputs % 64 != 0 {
         return Err("qweight, qzeros and scales do not agree on a layout");
     }
-    let fits = |group: &u64| inputs.div_ceil(*group) <= groups;
-    let hint = seen.settings.group_size().filter(|g| *g > 0).filter(fits);
-    let Some(group) = hint.or_else(|| [32, 64, 128].into_iter().find(fits)) else {
+    let Some(group) = padded_group(inputs, groups / 8, seen) else {
         return Err("its groups do not divide its inputs");
     };
     let side = |number| Side {
@@ -282,6 +279,21 @@ pub(super) fn awq_gemv_fast(seen: &Seen) -> Answer {
     Ok(Found::new([outputs, inputs], label, 4, rule))
 }
 
+/// Size of the groups whose zero points take so many words of eight, padded: for small groups to two or four words.
+fn padded_group(inputs: u64, words: u64, seen: &Seen) -> Option<u64> {
+    let fits = |group: &u64| {
+        let unit = (128 / *group).clamp(1, 4);
+        inputs
+            .div_ceil(*group)
+            .div_ceil(8)
+            .checked_next_multiple_of(unit)
+            == Some(words)
+    };
+    let hint = seen.settings.group_size().filter(|group| *group > 0);
+    hint.filter(fits)
+        .or_else(|| [128, 64, 32].into_iter().find(fits))
+}
+
 fn scale(seen: &Seen, shape: (u64, u64), rows: Map, columns: Map) -> Vec<Side> {
     let scale = seen.side(".scales").zip(seen.number(".scales"));
     scale
@@ -290,17 +302,19 @@ fn scale(seen: &Seen, shape: (u64, u64), rows: Map, columns: Map) -> Vec<Side> {
         .collect()
 }
 
-/// How many numbers share a scale, where `count` of them have `groups`: as the settings say if that fits, else evenly, else
-/// the power of two of which only the last group is cut.
+/// How many numbers share a scale, where `count` of them have `groups`: as the settings say if that fits, else evenly if that
+/// is a size that groups have, else the power of two of which only the last group is cut.
 pub(super) fn group_size(count: u64, groups: u64, hint: Option<u64>) -> Option<u64> {
     let fits = |group: &u64| *group > 0 && count.div_ceil(*group) == groups;
     if groups == 0 || groups > count {
         return None;
     }
     let even = Some(count / groups).filter(|_| count.is_multiple_of(groups));
+    let usual = even.filter(|group| group.is_multiple_of(8) || groups == 1 || *group == 1);
     hint.filter(fits)
-        .or(even)
+        .or(usual)
         .or_else(|| (0..u64::BITS).map(|power| 1 << power).find(fits))
+        .or(even)
 }
 
 /// `g128`, or `channel` where the whole row is one group.
@@ -326,6 +340,7 @@ mod tests {
     #[test]
     fn the_last_group_may_be_cut() {
         assert_eq!(group_size(80, 3, None), Some(32));
+        assert_eq!(group_size(132, 2, None), Some(128));
         assert_eq!(group_size(80, 0, None), None);
         assert_eq!(group_size(3, 4, None), None);
     }
