@@ -38,11 +38,12 @@ pub(super) enum Command {
   bitcost inspect ./my-model --phase decode --past-len 4095 --memory
   bitcost inspect deepseek-ai/DeepSeek-V3 -s 128,2048,32768          one line per length
   bitcost inspect openai-community/gpt2 google/gemma-2b              one line per model
+  bitcost inspect Qwen/Qwen2.5-0.5B --source hub --revision main    config and headers from the Hub
   bitcost inspect torchvision/resnet50 --by class --columns macs,share
   bitcost inspect ./my-model --explain model.layers.0.self_attn
   bitcost inspect ./my-model --max-params 7e9 --max-kv-bytes-per-token 128KiB --quiet")]
 pub(super) struct InspectArgs {
-    /// Models: folders with a config.json, config files, or ids of the catalog
+    /// Models: folders with a config.json, config files, or ids of the Hub or the catalog
     #[arg(value_name = "MODEL")]
     pub models: Vec<String>,
     /// The same, by name
@@ -54,16 +55,46 @@ pub(super) struct InspectArgs {
     /// Lay the entries of a file over the module database (repeatable)
     #[arg(long = "module-db", value_name = "FILE")]
     pub module_db: Vec<PathBuf>,
-    /// Never ask the network (nothing here does yet)
-    #[arg(long)]
-    pub offline: bool,
 
+    #[command(flatten)]
+    pub source: SourceArgs,
     #[command(flatten)]
     pub workload: WorkloadArgs,
     #[command(flatten)]
     pub shown: ShownArgs,
     #[command(flatten)]
     pub gates: GateArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Source")]
+pub(super) struct SourceArgs {
+    /// Where to look: auto tries a path, the Hub's cache, the catalog, the Hub, in this order
+    #[arg(long, value_name = "SOURCE", default_value = "auto")]
+    pub source: SourceArg,
+    /// Branch, tag or commit; asks the Hub first, unless the cache holds all of a commit named in full
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// Ask the Hub, even if the model is here already
+    #[arg(long, conflicts_with = "offline")]
+    pub refresh: bool,
+    /// Never ask the network; HF_HUB_OFFLINE=1 says the same
+    #[arg(long)]
+    pub offline: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceArg {
+    /// The first of the others that has the model
+    Auto,
+    /// A folder or file
+    Path,
+    /// The Hub's cache on this machine (HF_HOME, HF_HUB_CACHE)
+    Cache,
+    /// The embedded configs
+    Catalog,
+    /// The Hub over HTTP (HF_ENDPOINT, HF_TOKEN): config and headers, not the weights
+    Hub,
 }
 
 #[derive(Args, Debug)]

@@ -2,7 +2,7 @@
 
 use super::args::{
     AttentionArg, ByArg, CountArg, FormatArg, GateArgs, InspectArgs, LogitsArg, PhaseArg,
-    ShownArgs, WorkloadArgs,
+    ShownArgs, SourceArg, SourceArgs, WorkloadArgs,
 };
 use super::{
     Exit, Failure, Outcome, database, database_hash, input, model_failure, to_json, usage,
@@ -14,7 +14,7 @@ use crate::formula::did_you_mean;
 use crate::model::{Asked, Model, Phase, Status, TERNARY_BITS, Workload, explain_module};
 use crate::report::column::{self, COLUMNS, Column};
 use crate::report::{Conventions, Meta, csv, explain, json, table};
-use crate::source;
+use crate::source::{self, ModelFiles, Settings, SourceKind, Wanted};
 use crate::units;
 
 pub(super) fn run(args: Box<InspectArgs>) -> Outcome {
@@ -50,6 +50,8 @@ struct Request<'a> {
     options: Options,
     conventions: Conventions,
     db_sha256: String,
+    wanted: Wanted,
+    settings: Settings,
 }
 
 impl<'a> Request<'a> {
@@ -100,14 +102,20 @@ impl<'a> Request<'a> {
             } else {
                 String::new()
             },
+            wanted: wanted(&args.source, shown.quiet),
+            settings: Settings::from_env(),
         })
+    }
+
+    fn open(&self, id: &str) -> Result<ModelFiles, Failure> {
+        Ok(source::open(id, &self.wanted, &self.settings)?)
     }
 
     fn is_sweep(&self) -> bool {
         self.args.workload.batch_size.len() > 1 || self.args.workload.seq_len.len() > 1
     }
 
-    fn meta(&self, files: &source::ModelFiles, model: &Model<'_>) -> Meta {
+    fn meta(&self, files: &ModelFiles, model: &Model<'_>) -> Meta {
         Meta {
             id: files.id.clone(),
             revision: files.revision.clone(),
@@ -125,6 +133,31 @@ impl<'a> Request<'a> {
                 .collect(),
         }
     }
+}
+
+fn wanted(args: &SourceArgs, quiet: bool) -> Wanted {
+    Wanted {
+        source: match args.source {
+            SourceArg::Auto => None,
+            SourceArg::Path => Some(SourceKind::Local),
+            SourceArg::Cache => Some(SourceKind::Cache),
+            SourceArg::Catalog => Some(SourceKind::Catalog),
+            SourceArg::Hub => Some(SourceKind::Hub),
+        },
+        revision: args.revision.clone(),
+        refresh: args.refresh,
+        offline: args.offline,
+        progress: super::progress::watcher(quiet),
+    }
+}
+
+/// What the source had to say, as notes of the result.
+fn source_notes(files: &ModelFiles) -> impl Iterator<Item = Note> {
+    files.notes.iter().map(|message| Note {
+        code: "source".into(),
+        path: String::new(),
+        message: message.clone(),
+    })
 }
 
 fn named_column(name: &str) -> Result<&'static Column, Failure> {
@@ -163,7 +196,7 @@ fn asked(w: &WorkloadArgs, batch: Option<u64>, seq_len: Option<u64>) -> Asked {
 
 /// Opens a model and analyzes it under one workload.
 fn analyze(request: &Request<'_>, db: &Db, id: &str) -> Result<(Meta, Analysis), Failure> {
-    let files = source::open(id)?;
+    let files = request.open(id)?;
     let fail = |e| model_failure(db, &files.file, e);
     let model = load(request, db, &files)?;
     let w = &request.args.workload;
@@ -174,15 +207,12 @@ fn analyze(request: &Request<'_>, db: &Db, id: &str) -> Result<(Meta, Analysis),
             w.seq_len.first().copied(),
         ))
         .map_err(fail)?;
-    let analysis = analysis::analyze(&model, &workload, request.options).map_err(fail)?;
+    let mut analysis = analysis::analyze(&model, &workload, request.options).map_err(fail)?;
+    analysis.notes.extend(source_notes(&files));
     Ok((request.meta(&files, &model), analysis))
 }
 
-fn load<'d>(
-    request: &Request<'_>,
-    db: &'d Db,
-    files: &source::ModelFiles,
-) -> Result<Model<'d>, Failure> {
+fn load<'d>(request: &Request<'_>, db: &'d Db, files: &ModelFiles) -> Result<Model<'d>, Failure> {
     if let Some(class) = &request.args.class
         && let Err(e) = db.resolve(class, "")
     {
@@ -346,7 +376,7 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
 }
 
 fn explain_one(request: &Request<'_>, db: &Db, id: &str, path: &str) -> Outcome {
-    let files = source::open(id)?;
+    let files = request.open(id)?;
     let fail = |e| model_failure(db, &files.file, e);
     let model = load(request, db, &files)?;
     let w = &request.args.workload;
@@ -412,7 +442,7 @@ fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
 }
 
 fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
-    let files = source::open(id)?;
+    let files = request.open(id)?;
     let fail = |e| model_failure(db, &files.file, e);
     let model = load(request, db, &files)?;
     let w = &request.args.workload;
@@ -432,7 +462,8 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
             points.push((workload, weight_bits, totals));
         }
     }
-    let notes = meter.notes();
+    let mut notes = meter.notes();
+    notes.extend(source_notes(&files));
     let meta = request.meta(&files, &model);
     let root = Row::of_totals(&meta.architecture);
     if !request.shown.quiet || request.shown.output.is_some() {

@@ -9,6 +9,7 @@ mod catalog;
 mod db;
 mod inspect;
 mod misc;
+mod progress;
 
 use crate::db::DbError;
 use crate::model::ModelError;
