@@ -9,99 +9,12 @@ mod common;
 
 use bitcost::checkpoint::{Checkpoint, CheckpointError};
 use bitcost::source::{self, ModelFiles, Settings, SourceError, SourceKind, Wanted};
-use common::hub::{GOOD_TOKEN, Gate, Hub, Kind, OTHER_TOKEN, Repo, safetensors};
-use common::{Folder, Ran, TIME_LIMIT, at, parse, program, wait};
-use std::process::Command;
+use common::hub::{
+    CONFIG, GOOD_TOKEN, Gate, Hub, Kind, OTHER_TOKEN, Repo, bitcost, model, run, safetensors,
+    settings, sharded, weights,
+};
+use common::{Folder, TIME_LIMIT, at, parse, wait};
 use std::time::{Duration, Instant};
-
-/// A model of two layers, small enough to write down.
-const CONFIG: &str = r#"{"architectures":["LlamaForCausalLM"],"model_type":"llama","hidden_size":8,
-"intermediate_size":16,"num_attention_heads":2,"num_key_value_heads":2,"num_hidden_layers":2,"vocab_size":32,
-"max_position_embeddings":64,"torch_dtype":"bfloat16"}"#;
-
-/// A repository with the config above.
-fn model(id: &str) -> Repo {
-    Repo::new(id).small("config.json", CONFIG)
-}
-
-/// Weights that fill one file.
-fn weights(layers: usize) -> Vec<u8> {
-    let tensors: Vec<(String, Vec<u64>)> = (0..layers)
-        .map(|i| {
-            (
-                format!("model.layers.{i}.self_attn.q_proj.weight"),
-                vec![8, 8],
-            )
-        })
-        .collect();
-    let (mut bytes, size) = safetensors(&tensors);
-    // Not all alike, so that a piece in the wrong place shows.
-    let mut next = 1u32;
-    while (bytes.len() as u64) < size {
-        next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        bytes.push((next >> 24) as u8);
-    }
-    bytes
-}
-
-/// A sharded checkpoint with true headers and nothing but zeros as data; also the bytes of all headers and of the index.
-fn sharded(repo: Repo, shards: usize, tensors: usize) -> (Repo, u64, u64) {
-    let mut repo = repo;
-    let mut map = serde_json::Map::new();
-    let mut header_bytes = 0;
-    for shard in 1..=shards {
-        let file = format!("model-{shard:05}-of-{shards:05}.safetensors");
-        let names = (0..tensors).map(|i| {
-            let kind = ["gate_proj", "up_proj", "down_proj"][i % 3];
-            let name = format!("model.layers.{shard}.mlp.experts.{i}.{kind}.weight");
-            let shape = if i % 7 == 0 {
-                vec![7168]
-            } else {
-                vec![2048, 7168]
-            };
-            (name, shape)
-        });
-        let names: Vec<(String, Vec<u64>)> = names.collect();
-        for (name, _) in &names {
-            map.insert(name.clone(), file.clone().into());
-        }
-        let (start, bytes) = safetensors(&names);
-        header_bytes += start.len() as u64;
-        repo = repo.padded(&file, start, bytes);
-    }
-    let index = serde_json::json!({"metadata": {}, "weight_map": map}).to_string();
-    let index_bytes = index.len() as u64;
-    (
-        repo.small("model.safetensors.index.json", index),
-        header_bytes,
-        index_bytes,
-    )
-}
-
-/// The program, asking this Hub.
-fn bitcost(hub: &Hub, home: &Folder, args: &[&str]) -> Command {
-    let mut command = program(args);
-    command
-        .env_remove("HF_HUB_OFFLINE")
-        .env("HF_ENDPOINT", hub.endpoint())
-        .env("HF_HOME", home.path());
-    command
-}
-
-fn run(hub: &Hub, home: &Folder, args: &[&str]) -> Ran {
-    wait(bitcost(hub, home, args), TIME_LIMIT)
-}
-
-/// Settings as the environment would give them.
-fn settings(hub: &Hub, vars: &[(&str, &str)]) -> Settings {
-    Settings::read(|name| match name {
-        "HF_ENDPOINT" => Some(hub.endpoint().into()),
-        name => vars
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| value.to_string()),
-    })
-}
 
 fn open(hub: &Hub, id: &str, vars: &[(&str, &str)]) -> Result<ModelFiles, SourceError> {
     source::open(id, &Wanted::default(), &settings(hub, vars))

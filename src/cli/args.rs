@@ -9,7 +9,7 @@ use std::path::PathBuf;
     name = "bitcost",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 ok, 1 a gate failed or `db check` found something, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict."
+    after_help = "Exit codes: 0 ok, 1 a gate failed or `db check` found something, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -24,6 +24,9 @@ pub(super) enum Command {
     Db(DbArgs),
     /// Models whose configs are embedded
     Catalog(CatalogArgs),
+    /// Fetch a model's files from the Hub into its cache
+    #[cfg(feature = "hub")]
+    Fetch(FetchArgs),
     /// Print the JSON Schema of an output
     Schema(SchemaArgs),
     /// Print a completion script for a shell
@@ -403,9 +406,40 @@ pub(super) struct CatalogArgs {
     pub format: DbFormat,
 }
 
+#[cfg(feature = "hub")]
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Files go where huggingface_hub has them (HF_HOME, HF_HUB_CACHE), and it finds them there. What is there
+already is not fetched again; a transfer that was cut or interrupted goes on where it ended. The path of
+the snapshot is printed.
+
+Examples:
+  bitcost fetch Qwen/Qwen2.5-0.5B                         config, index, tokenizer: the small files
+  bitcost fetch Qwen/Qwen2.5-0.5B --weights               and the safetensors files
+  bitcost fetch Qwen/Qwen2.5-0.5B --revision refs/pr/3    of a branch, tag, commit or pull request
+  bitcost fetch Qwen/Qwen2.5-0.5B --file '*.md'           only these files"
+)]
+pub(super) struct FetchArgs {
+    /// Id of the model on the Hub
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// The weights too: the safetensors files that the index names, or the only one
+    #[arg(long)]
+    pub weights: bool,
+    /// Branch, tag or commit [default: main]
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// Files whose path matches a pattern with * and ?, instead of the small ones (repeatable)
+    #[arg(long = "file", value_name = "GLOB")]
+    pub files: Vec<String>,
+    /// Format of the answer
+    #[arg(long, default_value = "table")]
+    pub format: DbFormat,
+}
+
 #[derive(Args, Debug)]
 pub(super) struct SchemaArgs {
-    /// Which output: inspect, models, sweep, by-class, db-eval
+    /// Which output: inspect, models, sweep, by-class, db-eval, fetch
     pub name: String,
 }
 

@@ -47,6 +47,11 @@ pub(super) mod bars {
             Bars::default()
         }
 
+        /// What is set when the user wants to stop.
+        pub(crate) fn stop(&self) -> Arc<AtomicBool> {
+            self.stop.clone()
+        }
+
         /// A line that stays. Between bars it must go through them, elsewhere standard error is free.
         fn line(&self, text: &str) {
             if self.all.is_hidden() {

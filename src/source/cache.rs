@@ -12,7 +12,7 @@ use super::local::parse_config;
 use super::repo::{self, RepoId};
 use super::{
     CONFIG, Files, Folder, Head, INDEX_ENDING, MAX_CONFIG_BYTES, ModelFiles, SourceError,
-    SourceKind, WEIGHTS_ENDING,
+    SourceKind, WEIGHTS_ENDING, shards,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,17 +89,8 @@ impl Snapshot {
 
     /// The files that an index names; none where it cannot be read.
     fn shards(&self, index: &str) -> Result<Vec<String>, SourceError> {
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: std::collections::BTreeMap<String, String>,
-        }
         let json = self.files.read(index)?.unwrap_or_default();
-        let index = serde_json::from_slice::<Index>(&json).ok();
-        let mut shards: Vec<String> =
-            index.map_or(Vec::new(), |index| index.weight_map.into_values().collect());
-        shards.sort();
-        shards.dedup();
-        Ok(shards)
+        Ok(shards::files(&json))
     }
 
     /// Whether the cache knows that the repository has no file of this name.
@@ -153,6 +144,8 @@ fn commit_of(repository: &Path, revision: &str) -> Result<Option<String>, Source
     match fs::read_to_string(&file) {
         // A ref that is no commit would be taken for a path.
         Ok(text) if repo::is_commit(text.trim()) => Ok(Some(text.trim().into())),
+        // Another process is about to write it.
+        Ok(text) if text.is_empty() => Ok(None),
         Ok(_) => Err(SourceError::Unreadable {
             path: file,
             reason: "not a commit; delete the file, or let `bitcost fetch` write it anew".into(),

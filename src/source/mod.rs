@@ -6,6 +6,7 @@
 //! - `repo.rs`: names of repositories and revisions
 //! - `files.rs`, `head.rs`: the files of a model, whatever they come from
 //! - `local.rs`, `cache.rs`, `catalog.rs`, `hub/`: the sources
+//! - `shards.rs`: what an index says, as far as sources need it
 //! - `progress.rs`: what a source says while it works
 
 mod cache;
@@ -18,12 +19,13 @@ mod local;
 mod progress;
 mod repo;
 mod settings;
+mod shards;
 
 pub use catalog::{Catalog, CatalogModel, Published};
 pub use files::{Files, Folder, MAX_SMALL_FILE_BYTES, is_plain};
 pub use head::{FrameError, Head, LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes};
 #[cfg(feature = "hub")]
-pub use hub::{Hub, HubError};
+pub use hub::{Action, FetchError, Fetched, FetchedFile, Hub, HubError};
 pub use progress::{Event, Progress, Silent};
 pub use repo::{MAIN, RepoId, is_commit, is_revision, short};
 pub use settings::{DEFAULT_ENDPOINT, Secret, Settings};

@@ -22,6 +22,8 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// Whether the network must not be asked.
     pub offline: bool,
+    /// Whether files of the cache are copied where they would be linked.
+    pub copies: bool,
     /// How long a connection may stay silent.
     pub timeout: Duration,
     /// The proxy for the endpoint's scheme. It may hold a password.
@@ -75,7 +77,8 @@ impl Settings {
         let beside = |name: &str| hf_home.as_ref().map(|home| home.join(name));
         let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.into());
         let endpoint = endpoint.trim().trim_end_matches('/').to_string();
-        let silent = var("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value));
+        let says = |name: &str| var(name).is_some_and(|value| is_true(&value));
+        let silent = says("HF_HUB_DISABLE_IMPLICIT_TOKEN");
         let token = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
         // The first that is set decides, even if it says no.
         let offline = var("HF_HUB_OFFLINE").or_else(|| var("TRANSFORMERS_OFFLINE"));
@@ -84,6 +87,7 @@ impl Settings {
                 .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
                 .or_else(|| beside("hub")),
             offline: offline.is_some_and(|value| is_true(&value)),
+            copies: says("HF_HUB_DISABLE_SYMLINKS"),
             timeout: var("HF_HUB_DOWNLOAD_TIMEOUT")
                 .and_then(|value| value.trim().parse().ok())
                 .filter(|seconds| *seconds > 0)

@@ -10,8 +10,7 @@ use super::error::HubError;
 use super::{Hub, parallel};
 use crate::source::head::{self, FrameError, LENGTH_BYTES};
 use crate::source::progress::Event;
-use crate::source::{Files, Head, SourceError};
-use serde::Deserialize;
+use crate::source::{Files, Head, SourceError, shards};
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,15 +50,8 @@ struct Listed {
 impl Guess {
     /// Learns from an index which tensors stand in which file. What is no index teaches nothing; `checkpoint` says why.
     pub(super) fn learn_index(&mut self, json: &[u8]) {
-        #[derive(Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
-        let Ok(index) = serde_json::from_slice::<Index>(json) else {
-            return;
-        };
         self.listed.clear();
-        for (tensor, file) in index.weight_map {
+        for (tensor, file) in shards::weight_map(json) {
             let listed = self.listed.entry(file).or_default();
             listed.tensors += 1;
             listed.name_bytes += tensor.len() as u64;

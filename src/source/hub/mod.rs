@@ -1,19 +1,23 @@
 //! A model on the Hub: what the repository lists, small files whole, safetensors files by their headers.
 //!
-//! Nothing is written here; `fetch.rs` fills the cache. Everything after the first request names the commit that this one
+//! Only `fetch` writes, into the cache. Everything after the first request names the commit that this one
 //! told, so that a push in between cannot mix two versions.
 //!
 //! - `client.rs`: one request: redirects, token, repetitions
 //! - `error.rs`: what can go wrong, and what to do
 //! - `heads.rs`: headers by range requests
+//! - `fetch.rs`, `store.rs`: files into the cache; the layout of the cache
 //! - `parallel.rs`: several requests at once
 
 mod client;
 mod error;
+mod fetch;
 mod heads;
 mod parallel;
+mod store;
 
 pub use error::HubError;
+pub use fetch::{Action, FetchError, Fetched, FetchedFile};
 
 use super::files::{MAX_SMALL_FILE_BYTES, is_plain};
 use super::local::parse_config;
@@ -36,6 +40,8 @@ pub struct Hub {
     id: RepoId,
     /// The id that the Hub answers by; another one where the repository has moved.
     named: String,
+    /// The revision that was asked for.
+    revision: String,
     commit: String,
     names: Vec<String>,
     /// What is known of the length of headers.
@@ -88,6 +94,7 @@ impl Hub {
         Ok(Hub {
             named: info.id.unwrap_or_else(|| id.to_string()),
             names: checked(id, info.siblings)?,
+            revision: revision.into(),
             commit: info.sha,
             id: id.clone(),
             client,
@@ -98,6 +105,11 @@ impl Hub {
     /// The commit that the revision names.
     pub fn commit(&self) -> &str {
         &self.commit
+    }
+
+    /// The repository's page.
+    pub fn page(&self) -> String {
+        self.client.page(&self.id)
     }
 
     /// The id that the repository has now, where it has moved.
