@@ -75,7 +75,9 @@ impl Snapshot {
 
     /// Whether the config is here, or known not to exist, and every file with weights that the index names.
     pub(super) fn is_complete(&self) -> Result<bool, SourceError> {
-        let config = self.root.join(CONFIG).exists() || self.lacks(CONFIG);
+        let repository = self.root.parent().and_then(Path::parent);
+        let config = self.root.join(CONFIG).exists()
+            || repository.is_some_and(|repository| lacks_config(repository, &self.commit));
         let names = self.files.names()?;
         let index = names.iter().find(|name| name.ends_with(INDEX_ENDING));
         let single = names.iter().any(|name| name == "model.safetensors");
@@ -91,12 +93,6 @@ impl Snapshot {
     fn shards(&self, index: &str) -> Result<Vec<String>, SourceError> {
         let json = self.files.read(index)?.unwrap_or_default();
         Ok(shards::files(&json))
-    }
-
-    /// Whether the cache knows that the repository has no file of this name.
-    fn lacks(&self, name: &str) -> bool {
-        let repository = self.root.parent().and_then(Path::parent);
-        repository.is_some_and(|r| r.join(".no_exist").join(&self.commit).join(name).is_file())
     }
 
     fn has_weights(&self) -> Result<bool, SourceError> {
@@ -130,6 +126,21 @@ impl Files for Snapshot {
     fn label(&self, name: &str) -> String {
         self.files.label(name)
     }
+}
+
+/// Whether the cache knows that a repository has no config at a revision.
+pub(super) fn knows_no_config(cache: &Path, id: &RepoId, revision: &str) -> bool {
+    let repository = cache.join(id.repo().folder_name());
+    match commit_of(&repository, revision) {
+        Ok(Some(commit)) => lacks_config(&repository, &commit),
+        _ => false,
+    }
+}
+
+/// huggingface_hub notes files that a repository does not have.
+fn lacks_config(repository: &Path, commit: &str) -> bool {
+    let note = repository.join(".no_exist").join(commit).join(CONFIG);
+    note.is_file()
 }
 
 /// The commit that a revision names, as far as the cache knows.

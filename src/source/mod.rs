@@ -365,7 +365,15 @@ impl Search<'_> {
     /// `no file or folder here, not in the cache (/home/me/.cache/huggingface/hub), not in the catalog`
     fn tried(&self) -> String {
         let path = "no file or folder of this name here".to_string();
+        let known = |cache: &Path| {
+            let repo = self.repo.as_ref();
+            repo.is_some_and(|repo| cache::knows_no_config(cache, repo, self.revision()))
+        };
         let cache = match &self.settings.cache {
+            Some(cache) if known(cache) => {
+                let cache = cache.display();
+                format!("the Hub's cache ({cache}) knows that the repository has no config.json")
+            }
             Some(cache) => format!("not in the Hub's cache ({})", cache.display()),
             None => "no cache of the Hub".into(),
         };
