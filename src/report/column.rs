@@ -165,7 +165,11 @@ pub fn find(name: &str) -> Option<&'static Column> {
 pub fn group(flops: bool, memory: bool, bops: bool, stored: bool) -> Vec<&'static Column> {
     // The class leaves when there are so many columns that 100 characters would not hold both.
     let plain = !(flops || memory || bops);
-    let mut names = if memory || (plain && stored) { vec![] } else { vec!["class"] };
+    let mut names = if memory || (plain && stored) {
+        vec![]
+    } else {
+        vec!["class"]
+    };
     match (flops, bops, memory) {
         (false, false, false) if stored => {
             names.extend(["scheme", "params", "weights", "bpw", "flops", "share"]);

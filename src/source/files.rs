@@ -3,8 +3,8 @@
 //! [`Files`] is what the layers above see: small files whole, safetensors files by their headers. [`Folder`] is the one on
 //! this machine; it reads nothing outside its boundary, whatever an index names.
 
-use super::SourceError;
 use super::head::{self, Head, LENGTH_BYTES};
+use super::{INDEX_ENDING, SourceError, WEIGHTS_ENDING};
 use std::fmt::Debug;
 use std::fs;
 use std::io::Read;
@@ -35,8 +35,8 @@ pub trait Files: Debug + Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
-    /// Real path that links may not leave.
-    boundary: PathBuf,
+    /// Real paths that links may not leave.
+    boundaries: Vec<PathBuf>,
     /// The only file with weights that counts, where the user named one.
     only: Option<String>,
 }
@@ -49,9 +49,18 @@ impl Folder {
         let boundary = repository_of(&real).unwrap_or(&real).to_path_buf();
         Ok(Folder {
             root: root.into(),
-            boundary,
+            boundaries: vec![boundary],
             only: None,
         })
+    }
+
+    /// A snapshot in the Hub's cache. Its links may also lead to the blobs that all repositories of the cache share.
+    pub(super) fn of_snapshot(root: &Path, cache: &Path) -> Result<Folder, SourceError> {
+        let mut folder = Folder::open(root)?;
+        folder
+            .boundaries
+            .extend(fs::canonicalize(cache.join("blobs")));
+        Ok(folder)
     }
 
     /// The folder that a named file lies in; of its files with weights only this one counts. The user named it, so it may
@@ -70,13 +79,13 @@ impl Folder {
                     reason: "the name is not UTF-8".into(),
                 })?;
         let folder = Folder::open(root)?;
-        let boundary = if real.starts_with(&folder.boundary) {
-            folder.boundary
+        let boundaries = if folder.holds(&real) {
+            folder.boundaries
         } else {
-            real
+            vec![real]
         };
         Ok(Folder {
-            boundary,
+            boundaries,
             only: Some(name.into()),
             ..folder
         })
@@ -104,13 +113,30 @@ impl Folder {
             }
             Err(e) => return Err(refuse(e.to_string())),
         };
-        if !real.starts_with(&self.boundary) {
+        if !self.holds(&real) {
             return Err(refuse(format!(
                 "a link that leads out of the folder, to {}; copy the file here or name it itself",
                 real.display()
             )));
         }
         Ok(Some(path))
+    }
+
+    /// Whether a real path lies inside.
+    fn holds(&self, real: &Path) -> bool {
+        self.boundaries.iter().any(|b| real.starts_with(b))
+    }
+
+    /// A file whole, if it has at most so many bytes; `None` where there is none of the name.
+    pub(super) fn read_at_most(
+        &self,
+        name: &str,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, SourceError> {
+        match self.inside(name)? {
+            Some(path) => read_whole(&path, most).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn head(&self, name: &str) -> Result<Head, SourceError> {
@@ -173,8 +199,7 @@ impl Files for Folder {
             if entry.path().is_dir() {
                 continue;
             }
-            let weights =
-                name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+            let weights = name.ends_with(WEIGHTS_ENDING) || name.ends_with(INDEX_ENDING);
             if self
                 .only
                 .as_ref()
@@ -188,10 +213,7 @@ impl Files for Folder {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, SourceError> {
-        match self.inside(name)? {
-            Some(path) => read_whole(&path, MAX_SMALL_FILE_BYTES).map(Some),
-            None => Ok(None),
-        }
+        self.read_at_most(name, MAX_SMALL_FILE_BYTES)
     }
 
     fn heads(&self, names: &[String]) -> Result<Vec<Head>, SourceError> {

@@ -1,24 +1,52 @@
-//! Where a model's files come from: a folder or file that is named, then the embedded catalog.
+//! Where a model's files come from: a folder or file that is named, the Hub's cache, the embedded catalog, the Hub.
 //!
-//! [`open`] tries the sources in that order and says which one answered. The Hub's cache and the Hub itself take their
-//! places in the same list.
+//! [`open`] tries the sources in that order and says which one answered.
+//!
+//! - `settings.rs`: what the environment says about the Hub
+//! - `repo.rs`: names of repositories and revisions
+//! - `files.rs`, `head.rs`: the files of a model, whatever they come from
+//! - `local.rs`, `cache.rs`, `catalog.rs`, `hub/`: the sources
+//! - `shards.rs`: what an index says, as far as sources need it
+//! - `progress.rs`: what a source says while it works
 
+mod cache;
 mod catalog;
 mod files;
 mod head;
+#[cfg(feature = "hub")]
+mod hub;
 mod local;
+mod progress;
+mod repo;
+mod settings;
+mod shards;
 
 pub use catalog::{Catalog, CatalogModel, Published};
 pub use files::{Files, Folder, MAX_SMALL_FILE_BYTES, is_plain};
 pub use head::{FrameError, Head, LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes};
+#[cfg(feature = "hub")]
+pub use hub::{Action, FetchError, Fetched, FetchedFile, Hub, HubError};
+pub use progress::{Event, Progress, Silent};
+pub use repo::{MAIN, RepoId, is_commit, is_revision, short};
+pub use settings::{DEFAULT_ENDPOINT, Secret, Settings};
 
 use crate::json::JsonError;
 use crate::value::Object;
+use cache::Snapshot;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Largest config that is read.
 pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
+
+/// The file that describes a model.
+const CONFIG: &str = "config.json";
+
+/// How names of files with weights end.
+const WEIGHTS_ENDING: &str = ".safetensors";
+
+/// How names of indices end.
+const INDEX_ENDING: &str = ".safetensors.index.json";
 
 /// What is known of a model before the database is asked.
 #[derive(Clone, Debug)]
@@ -35,6 +63,8 @@ pub struct ModelFiles {
     pub root: Option<Arc<str>>,
     /// The file that errors are about.
     pub file: String,
+    /// What the source has to say, such as the new name of a repository that has moved.
+    pub notes: Vec<String>,
     /// Everything else that the source has of the model; `None` where it has a config and nothing more.
     pub files: Option<Arc<dyn Files>>,
 }
@@ -44,8 +74,12 @@ pub struct ModelFiles {
 pub enum SourceKind {
     /// A folder or file.
     Local,
+    /// The Hub's cache on this machine.
+    Cache,
     /// The embedded catalog.
     Catalog,
+    /// The Hub, over HTTP.
+    Hub,
 }
 
 impl SourceKind {
@@ -53,7 +87,9 @@ impl SourceKind {
     pub fn name(self) -> &'static str {
         match self {
             SourceKind::Local => "local",
+            SourceKind::Cache => "cache",
             SourceKind::Catalog => "catalog",
+            SourceKind::Hub => "hub",
         }
     }
 }
@@ -61,15 +97,42 @@ impl SourceKind {
 /// Why a model's files cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Neither a path nor in the catalog.
-    #[error(
-        "`{id}` is neither a file or folder here nor in the catalog{hint}; `bitcost catalog` lists what is, and a folder with the model's config.json always works"
-    )]
+    /// No source that was asked has it.
+    #[error("`{id}` was not found: {tried}{hint}; {advice}")]
     NotFound {
         /// What was asked for.
         id: String,
+        /// Where was looked.
+        tried: String,
         /// `, did you mean ...?`, or nothing.
         hint: String,
+        /// What to do.
+        advice: String,
+    },
+    /// `--source hub --offline`
+    #[error(
+        "`{0}` was to be asked of the Hub, but the network is off; leave out --offline and unset HF_HUB_OFFLINE, or leave out --source, --refresh and --revision"
+    )]
+    Offline(String),
+    /// `./folder --revision main`
+    #[error("`{0}` is a path, and a path has no revisions; leave out --revision and --refresh")]
+    NoRevisions(String),
+    /// `--revision ../main`
+    #[error("`{0}` cannot be a revision; it is a branch, a tag, a commit or refs/pr/NUMBER")]
+    BadRevision(String),
+    /// A program without the feature `hub`.
+    #[error(
+        "this bitcost was built without the Hub (cargo feature `hub`), so `{0}` cannot be asked for over the network"
+    )]
+    NotBuilt(String),
+    /// The Hub did not give it.
+    #[cfg(feature = "hub")]
+    #[error("{error}{tried}")]
+    Hub {
+        /// Why.
+        error: HubError,
+        /// Where was looked before.
+        tried: String,
     },
     /// A folder without config.json.
     #[error("{0}: the folder has no config.json and no safetensors file")]
@@ -118,6 +181,16 @@ pub enum SourceError {
     },
 }
 
+#[cfg(feature = "hub")]
+impl From<HubError> for SourceError {
+    fn from(error: HubError) -> SourceError {
+        SourceError::Hub {
+            error,
+            tried: String::new(),
+        }
+    }
+}
+
 impl SourceError {
     fn unreadable(path: &Path, error: std::io::Error) -> SourceError {
         SourceError::Unreadable {
@@ -127,14 +200,215 @@ impl SourceError {
     }
 }
 
-/// The files of the model called `id`: a path that exists, else a catalog id.
-pub fn open(id: &str) -> Result<ModelFiles, SourceError> {
-    if let Some(files) = local::open(id)? {
-        return Ok(files);
+/// What is wanted of the sources.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The only source to ask; `None`: one after the other.
+    pub source: Option<SourceKind>,
+    /// The branch, tag or commit.
+    pub revision: Option<String>,
+    /// Ask the Hub even if the model is here already.
+    pub refresh: bool,
+    /// Never ask the network.
+    pub offline: bool,
+    /// Who watches.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl Default for Wanted {
+    fn default() -> Wanted {
+        Wanted {
+            source: None,
+            revision: None,
+            refresh: false,
+            offline: false,
+            progress: Arc::new(Silent),
+        }
     }
-    let catalog = Catalog::embedded();
-    catalog.open(id).ok_or_else(|| SourceError::NotFound {
-        id: id.into(),
-        hint: catalog.hint(id),
-    })
+}
+
+/// The files of the model called `id`, from the first source that has it: a path, the Hub's cache, the catalog, the Hub. A
+/// revision, or the wish to be up to date, goes to the Hub first.
+pub fn open(id: &str, wanted: &Wanted, settings: &Settings) -> Result<ModelFiles, SourceError> {
+    let search = Search {
+        id,
+        wanted,
+        settings,
+        repo: RepoId::parse(id),
+        offline: wanted.offline || settings.offline,
+    };
+    if let Some(revision) = wanted.revision.as_deref().filter(|r| !is_revision(r)) {
+        return Err(SourceError::BadRevision(revision.into()));
+    }
+    let found = match wanted.source {
+        Some(SourceKind::Local) => local::open(id)?,
+        Some(SourceKind::Cache) => search.cache()?,
+        Some(SourceKind::Catalog) => Catalog::embedded().open(id),
+        Some(SourceKind::Hub) => search.hub()?,
+        None => return search.anywhere(),
+    };
+    found.ok_or_else(|| search.not_found())
+}
+
+/// One look for a model.
+struct Search<'a> {
+    id: &'a str,
+    wanted: &'a Wanted,
+    settings: &'a Settings,
+    /// The id, where it can be one of the Hub.
+    repo: Option<RepoId>,
+    offline: bool,
+}
+
+impl Search<'_> {
+    fn anywhere(&self) -> Result<ModelFiles, SourceError> {
+        let hub_first = self.wanted.refresh || self.wanted.revision.is_some();
+        if hub_first && local::is_spelled_as_path(self.id) {
+            return Err(SourceError::NoRevisions(self.id.into()));
+        }
+        let found = if !hub_first {
+            self.nearest()?
+        } else if self.offline {
+            self.cache()?
+        } else {
+            self.cached_commit()?
+        };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        if self.offline || !self.can_ask() {
+            return Err(self.not_found());
+        }
+        self.hub()?.ok_or_else(|| self.not_found())
+    }
+
+    /// The model without the network.
+    fn nearest(&self) -> Result<Option<ModelFiles>, SourceError> {
+        if let Some(files) = local::open(self.id)? {
+            return Ok(Some(files));
+        }
+        if let Some(files) = self.cache()? {
+            return Ok(Some(files));
+        }
+        Ok(Catalog::embedded().open(self.id))
+    }
+
+    fn cache(&self) -> Result<Option<ModelFiles>, SourceError> {
+        match self.snapshot()? {
+            Some(snapshot) => snapshot.open(),
+            None => Ok(None),
+        }
+    }
+
+    /// What the cache holds of a commit that is named in full, if it holds all of it: a commit does not change.
+    fn cached_commit(&self) -> Result<Option<ModelFiles>, SourceError> {
+        if self.wanted.refresh || !is_commit(self.revision()) {
+            return Ok(None);
+        }
+        match self.snapshot()? {
+            Some(snapshot) if snapshot.is_complete()? => snapshot.open(),
+            _ => Ok(None),
+        }
+    }
+
+    fn snapshot(&self) -> Result<Option<Snapshot>, SourceError> {
+        let (Some(repo), Some(cache)) = (&self.repo, &self.settings.cache) else {
+            return Ok(None);
+        };
+        Snapshot::find(cache, repo, self.revision())
+    }
+
+    /// The Hub's answer; `None` where it has no such model.
+    fn hub(&self) -> Result<Option<ModelFiles>, SourceError> {
+        let Some(repo) = &self.repo else {
+            return Ok(None);
+        };
+        if self.offline {
+            return Err(SourceError::Offline(self.id.into()));
+        }
+        self.ask(repo)
+    }
+
+    #[cfg(feature = "hub")]
+    fn ask(&self, repo: &RepoId) -> Result<Option<ModelFiles>, SourceError> {
+        let progress = self.wanted.progress.clone();
+        match hub::open(repo, self.revision(), self.settings, progress) {
+            Ok(files) => Ok(Some(files)),
+            Err(SourceError::Hub { error, .. }) => Err(SourceError::Hub {
+                tried: match &error {
+                    HubError::RepoNotFound { .. } => {
+                        format!("; {}{}", self.tried(), Catalog::embedded().hint(self.id))
+                    }
+                    error if error.is_about_the_network() => format!("; {}", self.tried()),
+                    _ => String::new(),
+                },
+                error,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn ask(&self, _repo: &RepoId) -> Result<Option<ModelFiles>, SourceError> {
+        Err(SourceError::NotBuilt(self.id.into()))
+    }
+
+    /// Whether the Hub could be asked at all.
+    fn can_ask(&self) -> bool {
+        cfg!(feature = "hub") && self.repo.is_some()
+    }
+
+    fn revision(&self) -> &str {
+        self.wanted.revision.as_deref().unwrap_or(MAIN)
+    }
+
+    /// `no file or folder here, not in the cache (/home/me/.cache/huggingface/hub), not in the catalog`
+    fn tried(&self) -> String {
+        let path = "no file or folder of this name here".to_string();
+        let known = |cache: &Path| {
+            let repo = self.repo.as_ref();
+            repo.is_some_and(|repo| cache::knows_no_config(cache, repo, self.revision()))
+        };
+        let cache = match &self.settings.cache {
+            Some(cache) if known(cache) => {
+                let cache = cache.display();
+                format!("the Hub's cache ({cache}) knows that the repository has no config.json")
+            }
+            Some(cache) => format!("not in the Hub's cache ({})", cache.display()),
+            None => "no cache of the Hub".into(),
+        };
+        let cache = match &self.wanted.revision {
+            Some(revision) => format!("{cache} at `{revision}`"),
+            None => cache,
+        };
+        let catalog = "not in the catalog".to_string();
+        match self.wanted.source {
+            Some(SourceKind::Local) => path,
+            Some(SourceKind::Cache) => cache,
+            Some(SourceKind::Catalog) => catalog,
+            Some(SourceKind::Hub) => "no source but the Hub was asked".into(),
+            None if self.wanted.revision.is_some() || self.wanted.refresh => cache,
+            None => format!("{path}, {cache}, {catalog}"),
+        }
+    }
+
+    fn not_found(&self) -> SourceError {
+        let advice = if self.repo.is_none() {
+            "`bitcost catalog` lists what is in the catalog; models of the Hub are called `name` or `organization/name`, and a folder with the model's config.json always works"
+        } else if !cfg!(feature = "hub") {
+            "this bitcost was built without the Hub (cargo feature `hub`); `bitcost catalog` lists what is in the catalog, and a folder with the model's config.json always works"
+        } else if self.offline {
+            "the Hub was not asked, because the network is off (--offline or HF_HUB_OFFLINE); `bitcost catalog` lists what is in the catalog, and a folder with the model's config.json always works"
+        } else if self.wanted.source.is_some() {
+            "without --source all are asked: paths, the cache, the catalog, the Hub (`bitcost catalog` lists the catalog)"
+        } else {
+            "`bitcost catalog` lists what is in the catalog, and a folder with the model's config.json always works"
+        };
+        SourceError::NotFound {
+            id: self.id.into(),
+            tried: self.tried(),
+            hint: Catalog::embedded().hint(self.id),
+            advice: advice.into(),
+        }
+    }
 }
