@@ -108,11 +108,13 @@
 //! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
 
 pub mod analysis;
+pub mod channels;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod db;
 pub mod dtype;
+pub mod flow;
 pub mod formula;
 pub mod glob;
 pub mod join;
