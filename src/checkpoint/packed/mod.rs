@@ -34,6 +34,7 @@ pub use zeros::zeros;
 
 use super::{Checkpoint, Tensor};
 use formats::{FORMATS, Format};
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 /// A weight as the model sees it, however it is stored.
@@ -227,6 +228,58 @@ fn matrix(tensor: &Tensor) -> Option<(u64, u64)> {
     }
 }
 
+/// Where the tensor `stem` + `end` stands, looked for from a place near it: names are sorted, so those that begin alike
+/// stand together, and steps that double find one among its siblings faster than any look-up over all.
+fn find(tensors: &[Tensor], stem: &str, end: &str, near: usize) -> Option<usize> {
+    let order = |at: usize| {
+        let name = tensors[at].name.as_bytes();
+        let shared = name.len().min(stem.len());
+        let begin = name[..shared].cmp(&stem.as_bytes()[..shared]);
+        // A name that ends within the stem comes first.
+        begin.then_with(|| match name.get(stem.len()..) {
+            Some(rest) => rest.cmp(end.as_bytes()),
+            None => Ordering::Less,
+        })
+    };
+    let (mut low, mut high) = (0, tensors.len());
+    match (near < high).then(|| order(near))? {
+        Ordering::Equal => return Some(near),
+        Ordering::Less => {
+            low = near + 1;
+            let mut step = 1;
+            while near + step < high {
+                if order(near + step) != Ordering::Less {
+                    high = near + step + 1;
+                    break;
+                }
+                low = near + step + 1;
+                step *= 2;
+            }
+        }
+        Ordering::Greater => {
+            high = near;
+            let mut step = 1;
+            while step <= near {
+                if order(near - step) != Ordering::Greater {
+                    low = near - step;
+                    break;
+                }
+                high = near - step;
+                step *= 2;
+            }
+        }
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match order(middle) {
+            Ordering::Equal => return Some(middle),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+        }
+    }
+    None
+}
+
 /// Whose a tensor is.
 #[derive(Clone, Copy, PartialEq)]
 enum Owner {
@@ -238,12 +291,9 @@ struct Finder<'c> {
     checkpoint: &'c Checkpoint,
     settings: &'c Settings,
     described: &'c HashMap<&'c str, &'c str>,
-    by_name: HashMap<&'c str, u32>,
     owners: Vec<Owner>,
     weights: Vec<Weight>,
     notes: Notes,
-    /// Reused for every name that is looked up.
-    name: String,
 }
 
 impl<'c> Finder<'c> {
@@ -252,29 +302,32 @@ impl<'c> Finder<'c> {
         settings: &'c Settings,
         described: &'c HashMap<&'c str, &'c str>,
     ) -> Finder<'c> {
-        // More tensors than 32 bits count do not fit the headers that are read.
-        let numbered = checkpoint.tensors.iter().zip(0u32..);
         Finder {
             checkpoint,
             settings,
             described,
-            by_name: numbered.map(|(t, number)| (&*t.name, number)).collect(),
             owners: vec![Owner::Free; checkpoint.tensors.len()],
             weights: Vec::new(),
             notes: Notes::default(),
-            name: String::new(),
         }
     }
 
     /// Shows every tensor whose name ends in a row's mark to that row, in the order of the table.
     fn find_packed(&mut self) {
         let checkpoint = self.checkpoint;
-        for tensor in &checkpoint.tensors {
-            for format in FORMATS {
+        // Rows by the last letter of their mark: most names end in one that no mark or few have.
+        let mut rows = vec![Vec::new(); 256];
+        for format in FORMATS {
+            let last = format.mark.as_bytes().last().copied().unwrap_or_default();
+            rows[usize::from(last)].push(format);
+        }
+        for (at, tensor) in checkpoint.tensors.iter().enumerate() {
+            let last = tensor.name.as_bytes().last().copied().unwrap_or_default();
+            for format in &rows[usize::from(last)] {
                 let Some(stem) = tensor.name.strip_suffix(format.mark) else {
                     continue;
                 };
-                if self.shown(format, stem) {
+                if self.shown(format, stem, at) {
                     break;
                 }
             }
@@ -282,8 +335,8 @@ impl<'c> Finder<'c> {
     }
 
     /// Shows the tensors of a stem to a row; says whether they are settled.
-    fn shown(&mut self, format: &'static Format, stem: &'c str) -> bool {
-        let Some(seen) = self.see(format, stem) else {
+    fn shown(&mut self, format: &'static Format, stem: &'c str, at: usize) -> bool {
+        let Some(seen) = self.see(format, stem, at) else {
             return false;
         };
         let found = match (format.read)(&seen) {
@@ -300,11 +353,11 @@ impl<'c> Finder<'c> {
     }
 
     /// Looks the row's tensors up; `None` if one that it needs is missing or another weight's.
-    fn see(&mut self, format: &'static Format, stem: &'c str) -> Option<Seen<'c>> {
-        let codes = self.free(stem, format.codes)?;
+    fn see(&self, format: &'static Format, stem: &'c str, near: usize) -> Option<Seen<'c>> {
+        let codes = self.free(stem, format.codes, near)?;
         let mut sides = [None; MAX_SIDES];
         for (at, end) in format.sides.iter().enumerate() {
-            sides[at] = self.free(stem, end);
+            sides[at] = self.free(stem, end, near);
             if sides[at].is_none() && at < format.needs {
                 return None;
             }
@@ -321,12 +374,9 @@ impl<'c> Finder<'c> {
     }
 
     /// The tensor of a name, if no weight has it.
-    fn free(&mut self, stem: &str, end: &str) -> Option<u32> {
-        self.name.clear();
-        self.name.push_str(stem);
-        self.name.push_str(end);
-        let number = *self.by_name.get(&*self.name)?;
-        (self.owners[number as usize] == Owner::Free).then_some(number)
+    fn free(&self, stem: &str, end: &str, near: usize) -> Option<u32> {
+        let number = find(&self.checkpoint.tensors, stem, end, near)?;
+        (self.owners[number] == Owner::Free).then(|| u32::try_from(number).ok())?
     }
 
     fn accept(&mut self, seen: &Seen<'c>, found: Found) {
@@ -334,8 +384,8 @@ impl<'c> Finder<'c> {
         let name = found
             .name
             .unwrap_or_else(|| [seen.stem, seen.format.weight].concat());
-        let stored = self.by_name.get(&*name);
-        if stored.is_some_and(|number| !parts.contains(number)) {
+        let stored = find(&self.checkpoint.tensors, &name, "", seen.codes as usize);
+        if stored.is_some_and(|at| !parts.iter().any(|part| *part as usize == at)) {
             let text = format!("the file holds `{name}` too; both are taken as they are");
             self.notes.add(&seen.codes().name, text);
             return;
@@ -492,5 +542,43 @@ impl Notes {
             more: 0,
             text,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::StoredType;
+
+    #[test]
+    fn a_name_is_found_from_wherever_the_search_begins() {
+        let names = ["a", "a.b", "a.b.c", "a.bc", "a.c", "b", "b.b", "ba", "c.b"];
+        let tensors = names.map(|name| Tensor {
+            name: name.into(),
+            dtype: StoredType::named("U8").expect("a dtype"),
+            shape: Box::new([]),
+            file: 0,
+            begin: 0,
+            bytes: 1,
+        });
+        for near in 0..names.len() {
+            for (at, name) in names.iter().enumerate() {
+                for cut in 0..=name.len() {
+                    let (stem, end) = name.split_at(cut);
+                    assert_eq!(
+                        find(&tensors, stem, end, near),
+                        Some(at),
+                        "{name} from {near}"
+                    );
+                }
+            }
+            for missing in ["", "0", "a.", "a.b.", "a.bb", "b.", "bb", "c", "d"] {
+                assert_eq!(
+                    find(&tensors, missing, "", near),
+                    None,
+                    "{missing} from {near}"
+                );
+            }
+        }
     }
 }
