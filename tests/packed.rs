@@ -704,13 +704,53 @@ fn a_weight_that_is_stored_twice_is_taken_apart() {
 }
 
 #[test]
+fn kernels_of_convolutions_may_have_scales() {
+    check_schemes(
+        &[
+            ("conv.weight", "I8", &[8, 4, 3, 3]),
+            ("conv.weight_scale", "F32", &[8, 1, 1, 1]),
+            ("conv1d.weight", "F8_E4M3", &[8, 4, 3]),
+            ("conv1d.weight_scale", "F32", &[8, 1, 1]),
+        ],
+        &[("conv.weight", "int-quantized"), ("conv1d.weight", "fp8")],
+        0,
+    );
+}
+
+#[test]
+fn codes_without_their_scales_are_a_note() {
+    check_schemes(
+        &[
+            ("m.qweight", "I32", &[16, 64]),
+            ("n.weight", "BF16", &[8, 8]),
+        ],
+        &[("m.qweight", "plain"), ("n.weight", "plain")],
+        1,
+    );
+}
+
+#[test]
+fn scales_of_activations_and_caches_are_no_weights() {
+    let checkpoint = checkpoint(&[
+        ("m.input_scale", "F32", &[]),
+        ("m.k_scale", "F32", &[1]),
+        ("m.weight", "F8_E4M3", &[8, 8]),
+        ("m.weight_scale", "F32", &[]),
+    ]);
+    let found = weights(&checkpoint, &Settings::default());
+    assert_eq!(
+        names(&checkpoint, &found.others),
+        ["m.input_scale", "m.k_scale"]
+    );
+    assert_eq!(found.weights.len(), 1);
+    assert_eq!(found.weights[0].bytes, 68);
+    assert_eq!(found.notes, []);
+}
+
+#[test]
 fn a_method_without_packed_tensors_is_a_note() {
     let checkpoint = checkpoint(&[("m.weight", "BF16", &[8, 8])]);
-    let config = json::read(r#"{"quantization_config": {"quant_method": "gptq", "bits": 4}}"#);
-    let Ok(Value::Object(config)) = config else {
-        panic!("an object");
-    };
-    let settings = Settings::find(Some(&config), None).expect("settings");
+    let settings = settings(r#"{"quant_method": "gptq", "bits": 4}"#);
     assert_eq!(settings.place, Some("quantization_config"));
     let found = weights(&checkpoint, &settings);
     assert_eq!(found.notes.len(), 1);
@@ -770,11 +810,25 @@ fn settings_of(folder: &Path) -> Settings {
     Settings::find(Some(&config), None).expect("settings")
 }
 
+/// Settings by their JSON.
+fn settings(json: &str) -> Settings {
+    let config = json::read(&format!(r#"{{"quantization_config": {json}}}"#));
+    let Ok(Value::Object(config)) = config else {
+        panic!("an object");
+    };
+    Settings::find(Some(&config), None).expect("settings")
+}
+
+/// Settings that would divide by zero.
+const HOSTILE: &str = r#"{"quant_method": "x", "bits": 0, "group_size": 0, "num_bits": 0, "weight_block_size": [0, 0],
+    "config_groups": {"a": {"weights": {"num_bits": 0, "group_size": 0, "type": "int"}}},
+    "quant_config": {"weight_quant_params": {"nbits": 0, "group_size": 0}}}"#;
+
 #[test]
 fn no_side_of_any_tensor_may_be_trusted() {
     for folder in folders() {
         let (tensors, _) = tensors_of(&folder);
-        let settings = settings_of(&folder);
+        let (own, hostile) = (settings_of(&folder), settings(HOSTILE));
         for at in 0..tensors.len().min(20) {
             for side in 0..tensors[at].3.len() {
                 let is = tensors[at].3[side];
@@ -782,9 +836,11 @@ fn no_side_of_any_tensor_may_be_trusted() {
                     let mut changed = tensors.clone();
                     changed[at].3[side] = other;
                     let checkpoint = Written::new(&changed).open();
-                    let found = weights(&checkpoint, &settings);
-                    let wrong = misplaced(&checkpoint, &found);
-                    assert_eq!(wrong, Vec::<String>::new(), "{changed:?}");
+                    for settings in [&own, &hostile] {
+                        let found = weights(&checkpoint, settings);
+                        let wrong = misplaced(&checkpoint, &found);
+                        assert_eq!(wrong, Vec::<String>::new(), "{changed:?}");
+                    }
                 }
             }
         }
@@ -930,8 +986,9 @@ proptest! {
     #[test]
     fn whatever_tensors_there_are_each_has_its_place(
         mut tensors in prop::collection::vec(arbitrary_tensor(), 0..40),
-        settings in prop::sample::select(vec![
+        json in prop::sample::select(vec![
             "{}",
+            HOSTILE,
             r#"{"quant_method": "gptq", "bits": 4, "group_size": 0}"#,
             r#"{"quant_method": "gemma", "num_bits": 4, "bits": 99, "group_size": 32}"#,
             r#"{"version": "0.1", "config_groups": {"a": {"targets": ["x"], "weights": {"num_bits": 0}}}}"#,
@@ -941,12 +998,7 @@ proptest! {
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         tensors.dedup_by(|a, b| a.0 == b.0);
         let checkpoint = Written::new(&tensors).open();
-        let config = json::read(&format!(r#"{{"quantization_config": {settings}}}"#));
-        let Ok(Value::Object(config)) = config else {
-            panic!("an object");
-        };
-        let settings = Settings::find(Some(&config), None).expect("settings");
-        let found = weights(&checkpoint, &settings);
+        let found = weights(&checkpoint, &settings(json));
         prop_assert_eq!(misplaced(&checkpoint, &found), Vec::<String>::new());
     }
 }

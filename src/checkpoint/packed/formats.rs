@@ -4,7 +4,7 @@
 //! table; the first that says yes has them. A row is recognized by names and dtypes and by nothing else.
 
 use super::super::Tensor;
-use super::{Answer, MAX_SIDES, Seen};
+use super::seen::{Answer, MAX_SIDES, Seen};
 use super::{bitsandbytes, compressed, halves, mlx, opaque, scaled, torchao, trained, words};
 use crate::dtype::NumberKind;
 
@@ -219,6 +219,14 @@ const SIDES: &[&str] = &[
     "weight_shape",
     "weight_g_idx",
 ];
+
+/// Whether a plain tensor is called as only codes are called.
+pub(super) fn is_named_as_codes(tensor: &Tensor) -> bool {
+    let is = |format: &Format| {
+        !matches!(format.codes, "" | ".weight") && tensor.name.ends_with(format.codes)
+    };
+    !tensor.dtype.is_float() && FORMATS.iter().any(is)
+}
 
 /// Why a tensor that no packed weight took is no weight, if it is none.
 pub(super) fn left_over(tensor: &Tensor) -> Option<Leftover> {
