@@ -896,6 +896,132 @@ fn no_byte_of_the_data_may_be_trusted() {
     }
 }
 
+/// Writes tensors with noise for data into a folder and opens them.
+fn noise(folder: &common::Folder, tensors: &[Stored]) -> (Checkpoint, Vec<u8>) {
+    let written = Written::new(tensors);
+    let data: Vec<u8> = (0..written.data_bytes)
+        .map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[7])
+        .collect();
+    let mut file = (written.header.len() as u64).to_le_bytes().to_vec();
+    file.extend(written.header.into_bytes());
+    file.extend(&data);
+    folder.write("model.safetensors", file);
+    let files = Folder::open(folder.path()).expect("a folder");
+    let checkpoint = Checkpoint::open(&files)
+        .expect("readable")
+        .expect("weights");
+    (checkpoint, data)
+}
+
+/// Bits of little-endian bytes, one at a time: what the bit orders are compared with.
+fn bits(bytes: &[u8], first: usize, count: usize) -> u32 {
+    (0..count).fold(0, |code, i| {
+        let at = first + i;
+        code | u32::from(bytes[at / 8] >> (at % 8) & 1) << i
+    })
+}
+
+#[test]
+fn rows_longer_than_what_is_read_at_once_are_counted_to_their_ends() {
+    // Three bits, 40,000 columns in groups of 320: neither words nor groups end where a chunk does.
+    let (rows, columns, group) = (5, 40_000, 320);
+    let (words, groups) = (columns * 3 / 32, columns / group);
+    let folder = common::Folder::new();
+    let (checkpoint, data) = noise(
+        &folder,
+        &[
+            (
+                "m.weight_packed".into(),
+                "I32",
+                32,
+                vec![rows as u64, words as u64],
+            ),
+            (
+                "m.weight_scale".into(),
+                "BF16",
+                16,
+                vec![rows as u64, groups as u64],
+            ),
+            (
+                "m.weight_zero_point".into(),
+                "I32",
+                32,
+                vec![1, groups as u64],
+            ),
+        ],
+    );
+    let json = format!(
+        r#"{{"config_groups": {{"a": {{"weights": {{"num_bits": 3, "group_size": {group}}}}}}}}}"#
+    );
+    let found = weights(&checkpoint, &settings(&json));
+    let weight = found.get("m.weight").expect("a weight");
+    assert_eq!(
+        weight.shape.as_deref(),
+        Some(&[rows as u64, columns as u64][..])
+    );
+    let scales = rows * words * 4;
+    let points = scales + rows * groups * 2;
+    let mut expected = 0;
+    for row in 0..rows {
+        for column in 0..columns {
+            let code = bits(&data[row * words * 4..], column * 3, 3);
+            let at = column / group;
+            let point = bits(&data[points + at * 4..], row * 3, 3);
+            let scale = bits(&data[scales + (row * groups + at) * 2..], 0, 15);
+            expected += u64::from(code == point || scale == 0);
+        }
+    }
+    assert_eq!(zeros(&checkpoint, weight).expect("data"), Some(expected));
+}
+
+#[test]
+fn more_outputs_than_are_read_at_once_are_counted_to_the_last() {
+    // Three bits down 32 inputs, 20,000 outputs, two groups; the file holds zero points less one.
+    let (inputs, outputs, groups) = (32, 20_000, 2);
+    let words = outputs * 3 / 32;
+    let folder = common::Folder::new();
+    let (checkpoint, data) = noise(
+        &folder,
+        &[
+            ("m.qweight".into(), "I32", 32, vec![3, outputs as u64]),
+            (
+                "m.qzeros".into(),
+                "I32",
+                32,
+                vec![groups as u64, words as u64],
+            ),
+            (
+                "m.scales".into(),
+                "F16",
+                16,
+                vec![groups as u64, outputs as u64],
+            ),
+        ],
+    );
+    let found = weights(&checkpoint, &Settings::default());
+    let weight = found.get("m.weight").expect("a weight");
+    assert_eq!(
+        weight.shape.as_deref(),
+        Some(&[outputs as u64, inputs as u64][..])
+    );
+    let points = outputs * 3 * 4;
+    let scales = points + groups * words * 4;
+    let mut expected = 0;
+    for output in 0..outputs {
+        let column: Vec<u8> = (0..3)
+            .flat_map(|word| data[(word * outputs + output) * 4..][..4].to_vec())
+            .collect();
+        for input in 0..inputs {
+            let at = input / 16;
+            let point = bits(&data[points + at * words * 4..], output * 3, 3);
+            let scale = bits(&data[scales + (at * outputs + output) * 2..], 0, 15);
+            let code = bits(&column, input * 3, 3);
+            expected += u64::from(code == (point + 1) % 8 || scale == 0);
+        }
+    }
+    assert_eq!(zeros(&checkpoint, weight).expect("data"), Some(expected));
+}
+
 /// Parts of names that formats use, so that random tensors come close to real ones.
 const ENDS: &[&str] = &[
     ".weight",

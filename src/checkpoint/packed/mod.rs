@@ -5,7 +5,7 @@
 //! Of the data only three kinds of small tensors are read, and only if it is here: the description of a bitsandbytes weight,
 //! the shape of a compressed-tensors weight, the bit width of a trained quantizer.
 //!
-//! [`zeros`] counts the weights of a tensor whose value is exactly 0, from the codes, without making the values.
+//! [`zeros()`] counts the weights of a tensor whose value is exactly 0, from the codes, without making the values.
 //!
 //! - `formats.rs`: the table, one row per format; **a format that is not a row does not exist**
 //! - `seen.rs`: what a row is shown and answers
