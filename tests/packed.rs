@@ -704,13 +704,53 @@ fn a_weight_that_is_stored_twice_is_taken_apart() {
 }
 
 #[test]
+fn kernels_of_convolutions_may_have_scales() {
+    check_schemes(
+        &[
+            ("conv.weight", "I8", &[8, 4, 3, 3]),
+            ("conv.weight_scale", "F32", &[8, 1, 1, 1]),
+            ("conv1d.weight", "F8_E4M3", &[8, 4, 3]),
+            ("conv1d.weight_scale", "F32", &[8, 1, 1]),
+        ],
+        &[("conv.weight", "int-quantized"), ("conv1d.weight", "fp8")],
+        0,
+    );
+}
+
+#[test]
+fn codes_without_their_scales_are_a_note() {
+    check_schemes(
+        &[
+            ("m.qweight", "I32", &[16, 64]),
+            ("n.weight", "BF16", &[8, 8]),
+        ],
+        &[("m.qweight", "plain"), ("n.weight", "plain")],
+        1,
+    );
+}
+
+#[test]
+fn scales_of_activations_and_caches_are_no_weights() {
+    let checkpoint = checkpoint(&[
+        ("m.input_scale", "F32", &[]),
+        ("m.k_scale", "F32", &[1]),
+        ("m.weight", "F8_E4M3", &[8, 8]),
+        ("m.weight_scale", "F32", &[]),
+    ]);
+    let found = weights(&checkpoint, &Settings::default());
+    assert_eq!(
+        names(&checkpoint, &found.others),
+        ["m.input_scale", "m.k_scale"]
+    );
+    assert_eq!(found.weights.len(), 1);
+    assert_eq!(found.weights[0].bytes, 68);
+    assert_eq!(found.notes, []);
+}
+
+#[test]
 fn a_method_without_packed_tensors_is_a_note() {
     let checkpoint = checkpoint(&[("m.weight", "BF16", &[8, 8])]);
-    let config = json::read(r#"{"quantization_config": {"quant_method": "gptq", "bits": 4}}"#);
-    let Ok(Value::Object(config)) = config else {
-        panic!("an object");
-    };
-    let settings = Settings::find(Some(&config), None).expect("settings");
+    let settings = settings(r#"{"quant_method": "gptq", "bits": 4}"#);
     assert_eq!(settings.place, Some("quantization_config"));
     let found = weights(&checkpoint, &settings);
     assert_eq!(found.notes.len(), 1);
@@ -770,11 +810,25 @@ fn settings_of(folder: &Path) -> Settings {
     Settings::find(Some(&config), None).expect("settings")
 }
 
+/// Settings by their JSON.
+fn settings(json: &str) -> Settings {
+    let config = json::read(&format!(r#"{{"quantization_config": {json}}}"#));
+    let Ok(Value::Object(config)) = config else {
+        panic!("an object");
+    };
+    Settings::find(Some(&config), None).expect("settings")
+}
+
+/// Settings that would divide by zero.
+const HOSTILE: &str = r#"{"quant_method": "x", "bits": 0, "group_size": 0, "num_bits": 0, "weight_block_size": [0, 0],
+    "config_groups": {"a": {"weights": {"num_bits": 0, "group_size": 0, "type": "int"}}},
+    "quant_config": {"weight_quant_params": {"nbits": 0, "group_size": 0}}}"#;
+
 #[test]
 fn no_side_of_any_tensor_may_be_trusted() {
     for folder in folders() {
         let (tensors, _) = tensors_of(&folder);
-        let settings = settings_of(&folder);
+        let (own, hostile) = (settings_of(&folder), settings(HOSTILE));
         for at in 0..tensors.len().min(20) {
             for side in 0..tensors[at].3.len() {
                 let is = tensors[at].3[side];
@@ -782,9 +836,11 @@ fn no_side_of_any_tensor_may_be_trusted() {
                     let mut changed = tensors.clone();
                     changed[at].3[side] = other;
                     let checkpoint = Written::new(&changed).open();
-                    let found = weights(&checkpoint, &settings);
-                    let wrong = misplaced(&checkpoint, &found);
-                    assert_eq!(wrong, Vec::<String>::new(), "{changed:?}");
+                    for settings in [&own, &hostile] {
+                        let found = weights(&checkpoint, settings);
+                        let wrong = misplaced(&checkpoint, &found);
+                        assert_eq!(wrong, Vec::<String>::new(), "{changed:?}");
+                    }
                 }
             }
         }
@@ -838,6 +894,132 @@ fn no_byte_of_the_data_may_be_trusted() {
             }
         }
     }
+}
+
+/// Writes tensors with noise for data into a folder and opens them.
+fn noise(folder: &common::Folder, tensors: &[Stored]) -> (Checkpoint, Vec<u8>) {
+    let written = Written::new(tensors);
+    let data: Vec<u8> = (0..written.data_bytes)
+        .map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()[7])
+        .collect();
+    let mut file = (written.header.len() as u64).to_le_bytes().to_vec();
+    file.extend(written.header.into_bytes());
+    file.extend(&data);
+    folder.write("model.safetensors", file);
+    let files = Folder::open(folder.path()).expect("a folder");
+    let checkpoint = Checkpoint::open(&files)
+        .expect("readable")
+        .expect("weights");
+    (checkpoint, data)
+}
+
+/// Bits of little-endian bytes, one at a time: what the bit orders are compared with.
+fn bits(bytes: &[u8], first: usize, count: usize) -> u32 {
+    (0..count).fold(0, |code, i| {
+        let at = first + i;
+        code | u32::from(bytes[at / 8] >> (at % 8) & 1) << i
+    })
+}
+
+#[test]
+fn rows_longer_than_what_is_read_at_once_are_counted_to_their_ends() {
+    // Three bits, 40,000 columns in groups of 320: neither words nor groups end where a chunk does.
+    let (rows, columns, group) = (5, 40_000, 320);
+    let (words, groups) = (columns * 3 / 32, columns / group);
+    let folder = common::Folder::new();
+    let (checkpoint, data) = noise(
+        &folder,
+        &[
+            (
+                "m.weight_packed".into(),
+                "I32",
+                32,
+                vec![rows as u64, words as u64],
+            ),
+            (
+                "m.weight_scale".into(),
+                "BF16",
+                16,
+                vec![rows as u64, groups as u64],
+            ),
+            (
+                "m.weight_zero_point".into(),
+                "I32",
+                32,
+                vec![1, groups as u64],
+            ),
+        ],
+    );
+    let json = format!(
+        r#"{{"config_groups": {{"a": {{"weights": {{"num_bits": 3, "group_size": {group}}}}}}}}}"#
+    );
+    let found = weights(&checkpoint, &settings(&json));
+    let weight = found.get("m.weight").expect("a weight");
+    assert_eq!(
+        weight.shape.as_deref(),
+        Some(&[rows as u64, columns as u64][..])
+    );
+    let scales = rows * words * 4;
+    let points = scales + rows * groups * 2;
+    let mut expected = 0;
+    for row in 0..rows {
+        for column in 0..columns {
+            let code = bits(&data[row * words * 4..], column * 3, 3);
+            let at = column / group;
+            let point = bits(&data[points + at * 4..], row * 3, 3);
+            let scale = bits(&data[scales + (row * groups + at) * 2..], 0, 15);
+            expected += u64::from(code == point || scale == 0);
+        }
+    }
+    assert_eq!(zeros(&checkpoint, weight).expect("data"), Some(expected));
+}
+
+#[test]
+fn more_outputs_than_are_read_at_once_are_counted_to_the_last() {
+    // Three bits down 32 inputs, 20,000 outputs, two groups; the file holds zero points less one.
+    let (inputs, outputs, groups) = (32, 20_000, 2);
+    let words = outputs * 3 / 32;
+    let folder = common::Folder::new();
+    let (checkpoint, data) = noise(
+        &folder,
+        &[
+            ("m.qweight".into(), "I32", 32, vec![3, outputs as u64]),
+            (
+                "m.qzeros".into(),
+                "I32",
+                32,
+                vec![groups as u64, words as u64],
+            ),
+            (
+                "m.scales".into(),
+                "F16",
+                16,
+                vec![groups as u64, outputs as u64],
+            ),
+        ],
+    );
+    let found = weights(&checkpoint, &Settings::default());
+    let weight = found.get("m.weight").expect("a weight");
+    assert_eq!(
+        weight.shape.as_deref(),
+        Some(&[outputs as u64, inputs as u64][..])
+    );
+    let points = outputs * 3 * 4;
+    let scales = points + groups * words * 4;
+    let mut expected = 0;
+    for output in 0..outputs {
+        let column: Vec<u8> = (0..3)
+            .flat_map(|word| data[(word * outputs + output) * 4..][..4].to_vec())
+            .collect();
+        for input in 0..inputs {
+            let at = input / 16;
+            let point = bits(&data[points + at * words * 4..], output * 3, 3);
+            let scale = bits(&data[scales + (at * outputs + output) * 2..], 0, 15);
+            let code = bits(&column, input * 3, 3);
+            expected += u64::from(code == (point + 1) % 8 || scale == 0);
+        }
+    }
+    assert_eq!(zeros(&checkpoint, weight).expect("data"), Some(expected));
 }
 
 /// Parts of names that formats use, so that random tensors come close to real ones.
@@ -930,8 +1112,9 @@ proptest! {
     #[test]
     fn whatever_tensors_there_are_each_has_its_place(
         mut tensors in prop::collection::vec(arbitrary_tensor(), 0..40),
-        settings in prop::sample::select(vec![
+        json in prop::sample::select(vec![
             "{}",
+            HOSTILE,
             r#"{"quant_method": "gptq", "bits": 4, "group_size": 0}"#,
             r#"{"quant_method": "gemma", "num_bits": 4, "bits": 99, "group_size": 32}"#,
             r#"{"version": "0.1", "config_groups": {"a": {"targets": ["x"], "weights": {"num_bits": 0}}}}"#,
@@ -941,12 +1124,7 @@ proptest! {
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         tensors.dedup_by(|a, b| a.0 == b.0);
         let checkpoint = Written::new(&tensors).open();
-        let config = json::read(&format!(r#"{{"quantization_config": {settings}}}"#));
-        let Ok(Value::Object(config)) = config else {
-            panic!("an object");
-        };
-        let settings = Settings::find(Some(&config), None).expect("settings");
-        let found = weights(&checkpoint, &settings);
+        let found = weights(&checkpoint, &settings(json));
         prop_assert_eq!(misplaced(&checkpoint, &found), Vec::<String>::new());
     }
 }

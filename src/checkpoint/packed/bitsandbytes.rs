@@ -9,7 +9,8 @@
 
 use super::super::{Checkpoint, CheckpointError, PIECE_BYTES, Tensor};
 use super::codes::Layout;
-use super::zeros::{Grid, Map, Rule, Side, Zero, misfit};
+use super::rules::{Grid, Map, Rule, Side, Zero};
+use super::zeros::misfit;
 use super::{Answer, Found, Seen, matrix};
 use crate::json;
 use crate::value::Object;
@@ -20,9 +21,7 @@ const BLOCK: u64 = 64;
 
 /// Integers of eight bits; the activations that meet them are quantized to as many.
 pub(super) fn int8(seen: &Seen) -> Answer {
-    let (codes, Some(scales), Some(number)) =
-        (seen.codes(), seen.side(".SCB"), seen.number(".SCB"))
-    else {
+    let (codes, Some((scales, number))) = (seen.codes(), seen.numbered(".SCB")) else {
         return Ok(None);
     };
     let Some((rows, columns)) = matrix(codes) else {

@@ -151,23 +151,23 @@ impl Layout {
         match self.direction {
             Direction::Along { row_bytes } => {
                 let start = row.saturating_mul(row_bytes);
-                let word = |i: u64| word(bytes, start.saturating_add(i * 4)).wrapping_add(add);
-                for (out, column) in out.iter_mut().zip(columns) {
-                    *out = pieces(self.order, bits, column)
-                        .iter()
-                        .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                if !self.read_whole(bytes, start, first, out) {
+                    let word = |i: u64| word(bytes, start.saturating_add(i * 4)).wrapping_add(add);
+                    for (out, column) in out.iter_mut().zip(columns) {
+                        *out = pieces(self.order, bits, column)
+                            .iter()
+                            .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                    }
                 }
             }
             Direction::Down { columns: width } => {
-                let pieces = pieces(self.order, bits, row);
-                for (out, column) in out.iter_mut().zip(columns) {
-                    let word = |i: u64| {
-                        let at = i.saturating_mul(width).saturating_add(column);
-                        word(bytes, at.saturating_mul(4)).wrapping_add(add)
-                    };
-                    *out = pieces
-                        .iter()
-                        .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                out.fill(0);
+                for piece in pieces(self.order, bits, row).iter().filter(|p| p.width > 0) {
+                    let at = piece.word.saturating_mul(width).saturating_add(first);
+                    let (words, _) = from(bytes, at.saturating_mul(4)).as_chunks::<4>();
+                    for (out, word) in out.iter_mut().zip(words) {
+                        *out |= piece.of(u32::from_le_bytes(*word).wrapping_add(add));
+                    }
                 }
             }
             Direction::Strided {
@@ -229,6 +229,47 @@ impl Layout {
             }
         }
     }
+}
+
+impl Layout {
+    /// Reads codes of a row that lie whole in bytes or words, unit by unit; says whether it could.
+    fn read_whole(&self, bytes: &[u8], start: u64, first: u64, out: &mut [u32]) -> bool {
+        let (bits, mask) = (self.bits, mask(self.bits));
+        let per_word = u64::from(32 / bits.max(1));
+        let whole = self.order != Order::Planes && (self.order == Order::Whole || 32 % bits == 0);
+        if !whole || !first.is_multiple_of(per_word) {
+            return false;
+        }
+        let row = from(bytes, start.saturating_add(first / per_word * 4));
+        let (words, rest) = row.as_chunks::<4>();
+        let slot = |slot: usize| match self.order {
+            Order::Nibbles(table) => u32::from(table[slot % 8]) * 4,
+            _ => slot as u32 * bits,
+        };
+        let mut units = out.chunks_mut(per_word as usize);
+        for (word, unit) in words.iter().zip(&mut units) {
+            let word = u32::from_le_bytes(*word).wrapping_add(self.add);
+            for (i, out) in unit.iter_mut().enumerate() {
+                *out = word >> slot(i) & mask;
+            }
+        }
+        // The last row may end within a word.
+        for (unit, at) in units.zip((0u64..).step_by(4)) {
+            let word = word(rest, at).wrapping_add(self.add);
+            for (i, out) in unit.iter_mut().enumerate() {
+                *out = word >> slot(i) & mask;
+            }
+        }
+        true
+    }
+}
+
+/// The bytes from one on.
+fn from(bytes: &[u8], at: u64) -> &[u8] {
+    usize::try_from(at)
+        .ok()
+        .and_then(|at| bytes.get(at..))
+        .unwrap_or_default()
 }
 
 /// The lowest `bits` bits set.

@@ -12,9 +12,9 @@
 //! W is ceil(K b / 32), where codes cross words, or ceil(K / floor(32 / b)) in files of old versions, where they do not.
 
 use super::codes::{Direction, Layout, Order, mask};
+use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::scaled::activations;
 use super::scales::Spread;
-use super::zeros::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Padding, Seen, matrix};
 
 /// Widths that integers are packed in.
@@ -71,7 +71,7 @@ pub(super) fn pack_quantized(seen: &Seen) -> Answer {
         return Err("its codes are no matrix");
     };
     let groups = scales.shape.get(1).copied().unwrap_or(1);
-    let point = seen.side("_zero_point").zip(seen.number("_zero_point"));
+    let point = seen.numbered("_zero_point");
     let packed_points = point.filter(|(tensor, _)| tensor.dtype.name == "I32");
     let exact = shape(seen, "_shape");
     if exact.is_some_and(|(n, _)| n != rows) {
@@ -229,7 +229,7 @@ pub(super) fn two_of_four(seen: &Seen) -> Answer {
     }
     let mut label = format!("{} 2:4", codes.dtype.name);
     let mut scales = Vec::new();
-    if let Some((tensor, number)) = seen.side(".weight_scale").zip(seen.number(".weight_scale")) {
+    if let Some((tensor, number)) = seen.numbered(".weight_scale") {
         let Some(spread) = Spread::new(&[rows, half], tensor, (None, None)) else {
             return Err("its scales do not divide it");
         };

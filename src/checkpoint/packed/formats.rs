@@ -4,7 +4,7 @@
 //! table; the first that says yes has them. A row is recognized by names and dtypes and by nothing else.
 
 use super::super::Tensor;
-use super::{Answer, MAX_SIDES, Seen};
+use super::seen::{Answer, MAX_SIDES, Seen};
 use super::{bitsandbytes, compressed, halves, mlx, opaque, scaled, torchao, trained, words};
 use crate::dtype::NumberKind;
 
@@ -104,7 +104,7 @@ formats! {
         "_scale" => "" [1: "_scale"] as "", scaled::offset_bytes;
     "fp8-block": "8-bit floats with a scale for each block",
         "_scale_inv" => "" [1: "_scale_inv"] as "", scaled::fp8_inverse;
-    "fp8-block": "the same where the scales are called `scale`",
+    "fp8-block": "8-bit floats with a scale for each block, called by that name alone",
         ".scale" => ".weight" [1: ".scale"] as ".weight", scaled::fp8_bare;
     "fp4-expert": "4-bit floats in signed bytes, a power of two for 32",
         ".scale" => ".weight" [1: ".scale"] as ".weight", scaled::fp4_bare;
@@ -150,7 +150,8 @@ formats! {
         ".trellis" => ".trellis" [0: ".suh" ".svh" ".su" ".sv" ".mcg" ".mul1"] as ".weight", opaque::exl3;
 }
 
-/// Every scheme that a weight may have: plain, then the table.
+/// Every scheme that a weight may have: plain, then the rows of the table. Rows that differ only in the names of tensors share
+/// their name.
 pub const SCHEMES: &[Scheme] = &schemes();
 
 const fn schemes() -> [Scheme; FORMATS.len() + 1] {
@@ -219,6 +220,14 @@ const SIDES: &[&str] = &[
     "weight_shape",
     "weight_g_idx",
 ];
+
+/// Whether a plain tensor is called as only codes are called.
+pub(super) fn is_named_as_codes(tensor: &Tensor) -> bool {
+    let is = |format: &Format| {
+        !matches!(format.codes, "" | ".weight") && tensor.name.ends_with(format.codes)
+    };
+    !tensor.dtype.is_float() && FORMATS.iter().any(is)
+}
 
 /// Why a tensor that no packed weight took is no weight, if it is none.
 pub(super) fn left_over(tensor: &Tensor) -> Option<Leftover> {

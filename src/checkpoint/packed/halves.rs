@@ -14,8 +14,8 @@
 //! In HQQ's axis 0 the matrix is `[g, R]` and so are the scales, `[1, R]`.
 
 use super::codes::{Direction, Layout, Order};
+use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::scales::Spread;
-use super::zeros::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Padding, Seen, matrix};
 
 /// A number of a small tensor, if its data is here.
@@ -31,10 +31,9 @@ fn scalar(seen: &Seen, end: &str) -> Option<u64> {
 /// HQQ.
 pub(super) fn hqq(seen: &Seen) -> Answer {
     let codes = seen.codes();
-    let (Some((scale, scale_number)), Some((zero, number))) = (
-        seen.side(".scale").zip(seen.number(".scale")),
-        seen.side(".zero").zip(seen.number(".zero")),
-    ) else {
+    let (Some((scale, scale_number)), Some((zero, number))) =
+        (seen.numbered(".scale"), seen.numbered(".zero"))
+    else {
         return Ok(None);
     };
     let (Some((high, wide)), Some(groups)) = (matrix(codes), matrix(zero)) else {
@@ -144,10 +143,9 @@ pub(super) fn hqq(seen: &Seen) -> Answer {
 
 /// quanto, codes of two or four bits. Rows are groups, so the shape of the weight is not in the file.
 pub(super) fn quanto_groups(seen: &Seen) -> Answer {
-    let (Some((scale, number)), Some((shift, shift_number))) = (
-        seen.side("._scale").zip(seen.number("._scale")),
-        seen.side("._shift").zip(seen.number("._shift")),
-    ) else {
+    let (Some((scale, number)), Some((shift, shift_number))) =
+        (seen.numbered("._scale"), seen.numbered("._shift"))
+    else {
         return Ok(None);
     };
     let Some((high, wide)) = matrix(seen.codes()) else {
@@ -202,7 +200,7 @@ pub(super) fn quanto_groups(seen: &Seen) -> Answer {
 /// quanto, eight bits.
 pub(super) fn quanto_bytes(seen: &Seen) -> Answer {
     let codes = seen.codes();
-    let Some((scale, number)) = seen.side("._scale").zip(seen.number("._scale")) else {
+    let Some((scale, number)) = seen.numbered("._scale") else {
         return Ok(None);
     };
     let Some(spread) = Spread::new(&codes.shape, scale, (None, None)) else {

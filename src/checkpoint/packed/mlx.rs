@@ -11,7 +11,7 @@
 //! Without biases the two widths say which it is. With them they give b g, and settings which of the pairs.
 
 use super::codes::Layout;
-use super::zeros::{Grid, Map, Rule, Side, Zero};
+use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Seen};
 
 /// Widths and group sizes of the affine mode, the usual ones first.
@@ -49,12 +49,12 @@ fn widths(seen: &Seen) -> Option<Widths> {
 
 /// Integers with a scale and a bias for each group.
 pub(super) fn affine(seen: &Seen) -> Answer {
-    let biases = [".biases", ".qbiases"].map(|end| seen.side(end).zip(seen.number(end)));
+    let biases = [".biases", ".qbiases"].map(|end| seen.numbered(end));
     let (Some(widths), Some((biases, bias))) = (widths(seen), biases.into_iter().flatten().next())
     else {
         return Ok(None);
     };
-    let (Some(scales), Some(scale)) = (seen.side(".scales"), seen.number(".scales")) else {
+    let Some((scales, scale)) = seen.numbered(".scales") else {
         return Ok(None);
     };
     if !scales.dtype.is_float() {
@@ -119,9 +119,7 @@ pub(super) fn affine(seen: &Seen) -> Answer {
 
 /// Microscaling floats: which, the widths say.
 fn floats(seen: &Seen, label: &str, bits: u32, group: u64) -> Answer {
-    let (Some(widths), Some(scales), Some(number)) =
-        (widths(seen), seen.side(".scales"), seen.number(".scales"))
-    else {
+    let (Some(widths), Some((scales, number))) = (widths(seen), seen.numbered(".scales")) else {
         return Ok(None);
     };
     let Widths {

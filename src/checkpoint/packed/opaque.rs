@@ -9,7 +9,7 @@
 //!
 //! The last three are the shapes of the classes that read them; no file of their libraries was at hand.
 
-use super::zeros::Rule;
+use super::rules::Rule;
 use super::{Answer, Found, Seen, matrix};
 
 /// Sides of the squares that a trellis runs through.

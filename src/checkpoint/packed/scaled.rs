@@ -15,8 +15,8 @@
 //! Two codes of a byte have the first in the low half. A code of a float has its sign on top, so two codes are 0.
 
 use super::codes::{Direction, Layout, Order};
+use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::scales::Spread;
-use super::zeros::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Padding, Seen, matrix};
 use crate::checkpoint::Tensor;
 use crate::dtype::NumberKind;
@@ -87,8 +87,7 @@ pub(super) fn fp8_bare(seen: &Seen) -> Answer {
 }
 
 fn fp8_with(seen: &Seen, end: &str) -> Answer {
-    let (codes, Some(scales), Some(number)) = (seen.codes(), seen.side(end), seen.number(end))
-    else {
+    let (codes, Some((scales, number))) = (seen.codes(), seen.numbered(end)) else {
         return Ok(None);
     };
     let exponents = scales.dtype.kind == NumberKind::Exponent;
@@ -140,9 +139,7 @@ pub(super) fn mxfp8(seen: &Seen) -> Answer {
 
 /// Integers of up to eight bits, a byte each.
 pub(super) fn int8(seen: &Seen) -> Answer {
-    let (codes, Some(scales), Some(number)) =
-        (seen.codes(), seen.side("_scale"), seen.number("_scale"))
-    else {
+    let (codes, Some((scales, number))) = (seen.codes(), seen.numbered("_scale")) else {
         return Ok(None);
     };
     if codes.dtype.name != "I8" || !is_wide(scales) {
@@ -151,7 +148,7 @@ pub(super) fn int8(seen: &Seen) -> Answer {
     let Some(spread) = Spread::new(&codes.shape, scales, seen.settings.block()) else {
         return Err("its scales do not divide it");
     };
-    let point = seen.side("_zero_point").zip(seen.number("_zero_point"));
+    let point = seen.numbered("_zero_point");
     let zero = match point {
         Some((tensor, number)) => {
             if tensor.shape != scales.shape || tensor.dtype.bits != 8 {
@@ -167,7 +164,7 @@ pub(super) fn int8(seen: &Seen) -> Answer {
     let bits = seen
         .settings
         .weight_bits(seen.stem)
-        .filter(|bits| *bits < 8);
+        .filter(|bits| (1..8).contains(bits));
     let bits = bits.unwrap_or(8);
     let rule = grid(codes, spread, zero, vec![spread.side(scales, number)]);
     let label = format!("int{bits} {spread}");
@@ -206,9 +203,7 @@ fn fp4(
 
 /// Floats of four bits with a float of eight bits for every 16; one scale for all of them must stand beside.
 pub(super) fn nvfp4(seen: &Seen) -> Answer {
-    let (codes, Some(scales), Some(number)) =
-        (seen.codes(), seen.side("_scale"), seen.number("_scale"))
-    else {
+    let (codes, Some((scales, number))) = (seen.codes(), seen.numbered("_scale")) else {
         return Ok(None);
     };
     if codes.dtype.name != "U8" || scales.dtype.name != "F8_E4M3" {
@@ -342,9 +337,7 @@ pub(super) fn ternary(seen: &Seen) -> Answer {
 
 /// Integers of four bits, two rows a byte, in two's complement.
 pub(super) fn row_pairs(seen: &Seen) -> Answer {
-    let (codes, Some(scales), Some(number)) =
-        (seen.codes(), seen.side("_scale"), seen.number("_scale"))
-    else {
+    let (codes, Some((scales, number))) = (seen.codes(), seen.numbered("_scale")) else {
         return Ok(None);
     };
     let (Some((rows, columns)), Some((scale_rows, _))) = (matrix(codes), matrix(scales)) else {
@@ -372,9 +365,7 @@ pub(super) fn row_pairs(seen: &Seen) -> Answer {
 /// Integers of two or four bits along the rows, less than 0 by half their range, one scale a row. Only settings tell how
 /// many share a byte.
 pub(super) fn offset_bytes(seen: &Seen) -> Answer {
-    let (codes, Some(scales), Some(number)) =
-        (seen.codes(), seen.side("_scale"), seen.number("_scale"))
-    else {
+    let (codes, Some((scales, number))) = (seen.codes(), seen.numbered("_scale")) else {
         return Ok(None);
     };
     let Some((rows, bytes)) = matrix(codes) else {
@@ -415,9 +406,7 @@ pub(super) fn offset_bytes(seen: &Seen) -> Answer {
 
 /// Integers of eight bits, stored `[in, out]`, one scale an output.
 pub(super) fn transposed(seen: &Seen) -> Answer {
-    let (codes, Some(scales), Some(number)) =
-        (seen.codes(), seen.side("_scales"), seen.number("_scales"))
-    else {
+    let (codes, Some((scales, number))) = (seen.codes(), seen.numbered("_scales")) else {
         return Ok(None);
     };
     let Some((inputs, outputs)) = matrix(codes) else {

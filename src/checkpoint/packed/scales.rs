@@ -3,8 +3,8 @@
 //! The shape of a weight and of its scales in, [`Spread`] out: which scale belongs to which number, and what to call that.
 
 use super::super::Tensor;
+use super::rules::{Map, Side};
 use super::words::group_size;
-use super::zeros::{Map, Side};
 use std::fmt;
 
 /// Which scale belongs to which number of a weight of one or more matrices on top of each other.
@@ -22,17 +22,24 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Scales of a weight of two or three dimensions, in as many dimensions with sides that are 1 or count blocks, in one
-    /// dimension with one for each row, or a single one. `hint` is the block that settings name.
+    /// Scales in as many dimensions as the weight has, with sides that are 1 or count blocks, or in one dimension with one for
+    /// each row, or a single one. Kernels of convolutions are rows of all that one output reads. `hint` is the block that
+    /// settings name.
     pub(super) fn new(
         weight: &[u64],
         scales: &Tensor,
         hint: (Option<u64>, Option<u64>),
     ) -> Option<Spread> {
+        let product = |sides: &[u64]| {
+            sides
+                .iter()
+                .try_fold(1u64, |all, side| all.checked_mul(*side))
+        };
         let (stacked, height, columns) = match *weight {
             [height, columns] => (1, height, columns),
             [stacked, height, columns] => (stacked, height, columns),
-            _ => return None,
+            [height, ref kernel @ ..] => (1, height, product(kernel)?),
+            [] => (1, 1, 1),
         };
         let rows = stacked.checked_mul(height)?;
         let spread = |scales, block| {
@@ -48,7 +55,7 @@ impl Spread {
             return spread((1, 1), (rows, columns));
         }
         let (high, wide) = match (*scales.shape).as_ref() {
-            [one] if weight.len() == 2 && *one == height => (*one, 1),
+            [one] if weight.len() != 3 && *one == height => (*one, 1),
             [one] if *one == stacked => (1, 1),
             [high, wide] if weight.len() == 2 => (*high, *wide),
             // One for each column, written as if for each row of the transpose.
@@ -56,6 +63,7 @@ impl Spread {
                 (1, *wide)
             }
             [depth, high, wide] if *depth == stacked && weight.len() == 3 => (*high, *wide),
+            [high, ones @ ..] if weight.len() > 3 && product(ones) == Some(1) => (*high, 1),
             _ => return None,
         };
         let block = (

@@ -10,8 +10,8 @@
 //! ```
 
 use super::codes::Layout;
+use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::scales::Spread;
-use super::zeros::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Seen, matrix};
 use crate::dtype::NumberKind;
 use crate::json;
@@ -29,9 +29,7 @@ fn described(seen: &Seen, name: &str) -> Option<Arc<Object>> {
 
 /// Any of its classes, by dtypes and shapes.
 pub(super) fn torchao(seen: &Seen) -> Answer {
-    let (codes, Some(scales), Some(number)) =
-        (seen.codes(), seen.side("_scale"), seen.number("_scale"))
-    else {
+    let (codes, Some((scales, number))) = (seen.codes(), seen.numbered("_scale")) else {
         return Ok(None);
     };
     // `model.q_proj._weight` is the weight `model.q_proj.weight`.
@@ -51,7 +49,7 @@ pub(super) fn torchao(seen: &Seen) -> Answer {
     };
     let described = described(seen, &name);
     let class = described.as_deref().and_then(|d| d.get("_type")?.as_str());
-    let point = seen.side("_zero_point").zip(seen.number("_zero_point"));
+    let point = seen.numbered("_zero_point");
     let exponents = scales.dtype.kind == NumberKind::Exponent;
     let found = match (codes.dtype.name, point) {
         ("I8", Some((points, _))) if points.dtype.is_float() => {

@@ -13,7 +13,9 @@
 //! 4. The code is round(max(|w| - delta, 0) / s), at most Q, with the sign of w; ties go to even.
 
 use super::super::{Checkpoint, CheckpointError, PIECE_BYTES, Tensor};
-use super::zeros::{Rule, misfit, number};
+use super::floats::number;
+use super::rules::Rule;
+use super::zeros::misfit;
 use super::{Answer, Found, Seen};
 
 const PREFIX: &str = ".parametrizations.weight.0.quantizer";

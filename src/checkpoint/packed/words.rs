@@ -13,10 +13,10 @@
 //! All widths follow from the shapes, so a module that was quantized otherwise than the rest needs no rule of its own.
 
 use super::codes::{Direction, Layout, Order};
-use super::zeros::{Grid, Map, Rule, Side, Zero};
+use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Seen, matrix};
 
-/// Code widths that GPTQ has.
+/// Widths of codes.
 const GPTQ_BITS: std::ops::RangeInclusive<u64> = 2..=8;
 
 /// Nibble of a word in which column `j` of eight lies: nibble `i` holds column `[0, 2, 4, 6, 1, 3, 5, 7][i]`.
@@ -27,10 +27,13 @@ struct Words {
     codes: (u64, u64),
     zeros: (u64, u64),
     scales: (u64, u64),
+    /// The number of the tensor of zero points.
+    points: u32,
 }
 
 fn words(seen: &Seen) -> Option<Words> {
-    let (codes, zeros, scales) = (seen.codes(), seen.side(".qzeros")?, seen.side(".scales")?);
+    let (codes, scales) = (seen.codes(), seen.side(".scales")?);
+    let (zeros, points) = seen.numbered(".qzeros")?;
     let dtypes = [codes, zeros].map(|t| t.dtype.name);
     if dtypes != ["I32", "I32"] || !scales.dtype.is_float() {
         return None;
@@ -39,6 +42,7 @@ fn words(seen: &Seen) -> Option<Words> {
         codes: matrix(codes)?,
         zeros: matrix(zeros)?,
         scales: matrix(scales)?,
+        points,
     })
 }
 
@@ -53,6 +57,7 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         codes,
         zeros,
         scales,
+        points,
     }) = words(seen)
     else {
         return Ok(None);
@@ -73,7 +78,8 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         zeros == (groups, words_of(outputs, *bits).unwrap_or(0))
             && inputs(*bits).and_then(|n| words_of(n, *bits)) == Some(codes.0)
     };
-    let hint = seen.settings.bits().filter(fits);
+    let hint = seen.settings.bits().filter(|bits| GPTQ_BITS.contains(bits));
+    let hint = hint.filter(fits);
     let Some(bits) = hint.or_else(|| GPTQ_BITS.clone().find(fits)) else {
         return Err("qweight, qzeros and scales do not agree on a width");
     };
@@ -86,7 +92,7 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
     let bits = bits as u32;
     let Written { planes, less_one } = written(seen, bits);
     let order = if planes { Order::Planes } else { Order::Dense };
-    let mut points = Layout {
+    let mut layout = Layout {
         order,
         ..Layout::along(bits, zeros.1.saturating_mul(4))
     };
@@ -94,13 +100,13 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
     if less_one {
         // The library adds to whole words, with carries, except where codes cross words.
         match 32 % bits {
-            0 => points.add = u32::MAX / super::codes::mask(bits),
+            0 => layout.add = u32::MAX / super::codes::mask(bits),
             _ => plus = 1,
         }
     }
     let side = Side {
-        tensor: seen.number(".qzeros").unwrap_or_default(),
-        layout: points,
+        tensor: points,
+        layout,
         shape: (groups, outputs),
         rows: g_idx.map_or(Map::Per(group), Map::Listed),
         columns: Map::Same,
@@ -153,6 +159,7 @@ pub(super) fn awq_gemm(seen: &Seen) -> Answer {
         codes,
         zeros,
         scales,
+        points,
     }) = words(seen)
     else {
         return Ok(None);
@@ -170,7 +177,7 @@ pub(super) fn awq_gemm(seen: &Seen) -> Answer {
         ..Layout::along(4, words.saturating_mul(4))
     };
     let side = Side {
-        tensor: seen.number(".qzeros").unwrap_or_default(),
+        tensor: points,
         layout: along,
         shape: (groups, outputs),
         rows: Map::Per(group),
@@ -195,6 +202,7 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
         codes,
         zeros,
         scales,
+        points,
     }) = words(seen)
     else {
         return Ok(None);
@@ -212,7 +220,7 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
     };
     let groups = scales.1;
     let side = Side {
-        tensor: seen.number(".qzeros").unwrap_or_default(),
+        tensor: points,
         layout: Layout::along(4, zeros.1.saturating_mul(4)),
         shape: (outputs, groups),
         rows: Map::Same,
@@ -234,10 +242,9 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
 /// AWQ as `version: gemv_fast` writes it: words of 16 bits, and zero points that are multiplied by their scale already.
 pub(super) fn awq_gemv_fast(seen: &Seen) -> Answer {
     let codes = seen.codes();
-    let (Some((scales, scale)), Some((points, point))) = (
-        seen.side(".scales").zip(seen.number(".scales")),
-        seen.side(".qzeros").zip(seen.number(".qzeros")),
-    ) else {
+    let (Some((scales, scale)), Some((points, point))) =
+        (seen.numbered(".scales"), seen.numbered(".qzeros"))
+    else {
         return Ok(None);
     };
     if codes.dtype.name != "I16" || !scales.dtype.is_float() || points.dtype != scales.dtype {
@@ -295,7 +302,7 @@ fn padded_group(inputs: u64, words: u64, seen: &Seen) -> Option<u64> {
 }
 
 fn scale(seen: &Seen, shape: (u64, u64), rows: Map, columns: Map) -> Vec<Side> {
-    let scale = seen.side(".scales").zip(seen.number(".scales"));
+    let scale = seen.numbered(".scales");
     scale
         .map(|(tensor, number)| Side::of(tensor, number, shape, rows, columns))
         .into_iter()
