@@ -29,7 +29,7 @@
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
 //! | 1 | [`formula`] | the formula language: knows no model |
-//! | 1 | [`source`] | a folder, the embedded catalog; the Hub's cache and the Hub will stand beside them |
+//! | 1 | [`source`] | a folder, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`] | exact values, their JSON, numbers for people, widths by name |
 //!
 //! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
@@ -50,6 +50,7 @@
 //! - **Input never panics us**, and nothing runs for ever: sizes, depths and steps are bounded by named limits.
 //! - **Output order is model order**; the same input gives the same bytes, on every machine.
 //! - **No number is formatted outside [`units`]**, none is printed outside [`cli`].
+//! - **The Hub's token goes to the endpoint's own origin and nowhere else**, and into no message (`source/hub/client.rs`).
 //! - **No `unsafe`** anywhere yet.
 //!
 //! ## How equal layers are found

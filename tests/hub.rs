@@ -153,6 +153,41 @@ fn what_cannot_be_an_id_never_reaches_the_network() {
 }
 
 #[test]
+fn revisions_of_what_has_none_are_refused() {
+    let hub = Hub::with(model("org/tiny"));
+    let folder = Folder::new();
+    folder.write("config.json", CONFIG);
+    let path = folder.path().to_str().expect("readable");
+    for args in [
+        &["inspect", path, "--revision", "main"][..],
+        &[
+            "inspect",
+            "openai-community/gpt2",
+            "--source",
+            "catalog",
+            "--refresh",
+        ],
+        &["inspect", "org/tiny", "--source", "cache", "--refresh"],
+    ] {
+        let ran = run(&hub, &Folder::new(), args);
+        assert_eq!((ran.code, hub.asked().len()), (Some(3), 0), "{args:?}");
+        assert!(ran.err.contains("no revisions"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn weights_in_folders_belong_to_other_things() {
+    let repo = model("org/tiny").large("onnx/model.safetensors", weights(2));
+    let hub = Hub::with(repo.large("part/weights.bin", "x"));
+    let files = open(&hub, "org/tiny", &[])
+        .expect("found")
+        .files
+        .expect("files");
+    assert_eq!(files.names().expect("names"), ["config.json"]);
+    assert!(Checkpoint::open(&*files).expect("no error").is_none());
+}
+
+#[test]
 fn a_revision_that_leads_elsewhere_is_refused() {
     let hub = Hub::with(model("org/tiny"));
     let ran = run(

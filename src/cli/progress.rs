@@ -118,6 +118,13 @@ pub(super) mod bars {
         }
     }
 
+    impl Drop for Bars {
+        fn drop(&mut self) {
+            // After an error bars are left over.
+            let _ = self.all.clear();
+        }
+    }
+
     fn style(template: &str) -> ProgressStyle {
         ProgressStyle::with_template(template).expect("the templates above are well formed")
     }

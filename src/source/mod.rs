@@ -115,7 +115,9 @@ pub enum SourceError {
     )]
     Offline(String),
     /// `./folder --revision main`
-    #[error("`{0}` is a path, and a path has no revisions; leave out --revision and --refresh")]
+    #[error(
+        "`{0}` is to be looked for where there are no revisions; --revision and --refresh ask the Hub, so leave them out, or ask the Hub by the model's id"
+    )]
     NoRevisions(String),
     /// `--revision ../main`
     #[error("`{0}` cannot be a revision; it is a branch, a tag, a commit or refs/pr/NUMBER")]
@@ -240,6 +242,16 @@ pub fn open(id: &str, wanted: &Wanted, settings: &Settings) -> Result<ModelFiles
     if let Some(revision) = wanted.revision.as_deref().filter(|r| !is_revision(r)) {
         return Err(SourceError::BadRevision(revision.into()));
     }
+    let without_revisions = match wanted.source {
+        Some(SourceKind::Local | SourceKind::Catalog) => {
+            wanted.revision.is_some() || wanted.refresh
+        }
+        Some(SourceKind::Cache) => wanted.refresh,
+        _ => false,
+    };
+    if without_revisions {
+        return Err(SourceError::NoRevisions(id.into()));
+    }
     let found = match wanted.source {
         Some(SourceKind::Local) => local::open(id)?,
         Some(SourceKind::Cache) => search.cache()?,
@@ -265,6 +277,9 @@ impl Search<'_> {
         let hub_first = self.wanted.refresh || self.wanted.revision.is_some();
         if hub_first && local::is_spelled_as_path(self.id) {
             return Err(SourceError::NoRevisions(self.id.into()));
+        }
+        if self.wanted.refresh && self.offline {
+            return Err(SourceError::Offline(self.id.into()));
         }
         let found = if !hub_first {
             self.nearest()?

@@ -147,9 +147,8 @@ struct Described<'a> {
 impl Hub {
     /// The files that belong to the model, with or without its weights.
     pub fn usual_files(&self, weights: bool) -> Result<Vec<String>, SourceError> {
-        let top = self.names.iter().filter(|name| !name.contains('/'));
         let usual = |name: &&String| USUAL_ENDINGS.iter().any(|end| name.ends_with(end));
-        let mut chosen: Vec<String> = top.filter(usual).cloned().collect();
+        let mut chosen: Vec<String> = self.top_names().filter(usual).cloned().collect();
         if weights {
             chosen.extend(self.weights()?);
         }
@@ -158,12 +157,12 @@ impl Hub {
 
     /// The files with weights that loaders use: those of the index, the single one, or all there are.
     fn weights(&self) -> Result<Vec<String>, SourceError> {
-        let top = || self.names.iter().filter(|name| !name.contains('/'));
-        let single = top().find(|name| *name == "model.safetensors");
+        let mut top = self.top_names();
+        let single = top.find(|name| *name == "model.safetensors");
         if let Some(single) = single {
             return Ok(vec![single.clone()]);
         }
-        let index = top().find(|name| name.ends_with(INDEX_ENDING));
+        let index = self.top_names().find(|name| name.ends_with(INDEX_ENDING));
         if let Some(index) = index {
             let json = self.read(index)?.unwrap_or_default();
             let files = shards::files(&json);
@@ -171,10 +170,10 @@ impl Hub {
                 return Ok(files);
             }
         }
-        Ok(top()
-            .filter(|name| name.ends_with(WEIGHTS_ENDING))
-            .cloned()
-            .collect())
+        let all = self
+            .top_names()
+            .filter(|name| name.ends_with(WEIGHTS_ENDING));
+        Ok(all.cloned().collect())
     }
 
     /// Fetches files into the cache, and notes there which commit the revision names.
