@@ -380,16 +380,26 @@ fn a_wrong_length_leaves_a_part_and_no_file() {
     let hub = Hub::with(model("org/tiny").large("model.safetensors", weights(30)));
     hub.fault("cdn:", 99, Kind::Longer(-100));
     let home = Folder::new();
-    // What is announced too short never ends in a whole file: each answer ends the connection early.
-    let ran = run(&hub, &home, &["fetch", "org/tiny", "--weights"]);
-    if ran.code != Some(0) {
-        assert!(ran.err.contains("bytes came instead of"), "{}", ran.err);
-        assert!(
-            !snapshot(&home, "org/tiny")
-                .join("model.safetensors")
-                .exists()
-        );
+    let args = ["org/tiny", "--file", "model*"];
+    refused(&hub, &home, &args, &["bytes came instead of"]);
+    assert_eq!(names(&snapshot(&home, "org/tiny")), [""; 0]);
+    let left = names(&repository(&home, "org/tiny").join("blobs"));
+    assert!(
+        left.len() == 1 && left[0].ends_with(".incomplete"),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn a_server_that_cuts_and_then_knows_no_parts_is_not_asked_for_ever() {
+    let hub = Hub::with(model("org/tiny").large("model.safetensors", weights(3000)));
+    for _ in 0..20 {
+        hub.fault("cdn:", 1, Kind::Cut(50_000));
+        hub.fault("cdn:", 1, Kind::Status(416, vec![], String::new()));
     }
+    let args = ["org/tiny", "--file", "model*"];
+    refused(&hub, &Folder::new(), &args, &["the connection broke"]);
+    assert!(hub.asked_of(true).len() < 10);
 }
 
 #[test]

@@ -83,7 +83,9 @@ pub(super) mod bars {
             bar.set_position(had);
             bar.reset_eta();
             let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-            files.insert(file.into(), bar);
+            if let Some(before) = files.insert(file.into(), bar) {
+                before.finish_and_clear();
+            }
         }
 
         fn with(&self, file: &str, act: impl FnOnce(&ProgressBar)) {

@@ -244,17 +244,13 @@ impl Hub {
     fn arrive(&self, store: &Store, file: &Described<'_>) -> Result<Action, FetchError> {
         let mut arrival = Arrival::open(store.part(&file.etag), file)?;
         let had = arrival.have;
-        let begin = Event::Begin {
-            file: file.name,
-            bytes: file.bytes,
-            had,
-        };
-        self.client.progress.on(&begin);
+        self.say_begin(file, had);
         self.transfer(file, &mut arrival)?;
         let mut found = arrival.hash.finish();
         if found.as_ref().is_some_and(|found| *found != file.etag) && had > 0 {
             // What an earlier transfer left was damaged; nothing says where, so all of it comes again.
             arrival.restart()?;
+            self.say_begin(file, 0);
             self.transfer(file, &mut arrival)?;
             found = arrival.hash.finish();
         }
@@ -276,15 +272,24 @@ impl Hub {
         })
     }
 
+    fn say_begin(&self, file: &Described<'_>, had: u64) {
+        self.client.progress.on(&Event::Begin {
+            file: file.name,
+            bytes: file.bytes,
+            had,
+        });
+    }
+
     /// Transfers until everything is there. As long as something arrives, a broken connection is no reason to give up.
     fn transfer(&self, file: &Described<'_>, arrival: &mut Arrival) -> Result<(), FetchError> {
-        let mut tries = 0;
+        let (mut tries, mut most) = (0, arrival.have);
         while arrival.have < arrival.bytes {
-            let before = arrival.have;
             let mut request = self.request(file.name);
-            request.range = (before > 0).then_some((before, None));
+            request.range = (arrival.have > 0).then_some((arrival.have, None));
             let result = self.piece(&request, file, arrival);
-            tries = if arrival.have > before { 1 } else { tries + 1 };
+            // More than ever before, that is: a server that lets us begin anew each time brings nothing.
+            tries = if arrival.have > most { 1 } else { tries + 1 };
+            most = most.max(arrival.have);
             if self.client.progress.stopped() {
                 return Err(FetchError::Interrupted);
             }
@@ -313,6 +318,7 @@ impl Hub {
             // The server does not know parts, or not this one: from the beginning.
             if request.range.is_some() {
                 arrival.restart()?;
+                self.say_begin(file, 0);
             }
             if answer.status != 200 {
                 return match request.range {
