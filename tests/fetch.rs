@@ -9,7 +9,7 @@ use bitcost::source::{self, ModelFiles, SourceError, Wanted};
 use common::hub::{
     CONFIG, GOOD_TOKEN, Gate, Hub, Kind, Repo, bitcost, model, run, settings, sharded, weights,
 };
-use common::{Folder, Ran, TIME_LIMIT, at, list, parse, wait};
+use common::{Folder, Ran, TIME_LIMIT, at, keys, list, parse, wait};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -195,6 +195,28 @@ fn what_is_there_is_not_fetched_again() {
         with("cached")
     );
     assert_eq!(hub.asked().len(), 1, "only the commit is asked for");
+}
+
+#[test]
+fn the_json_has_the_keys_that_its_schema_requires() {
+    let hub = Hub::with(model("org/tiny"));
+    let home = Folder::new();
+    let report = parse(&fetched(&hub, &home, &["org/tiny", "--format", "json"]).out);
+    let schema = parse(&run(&hub, &home, &["schema", "fetch"]).out);
+    let required = |path: &str| -> Vec<String> {
+        let names = list(&schema, path);
+        names
+            .iter()
+            .map(|name| name.as_str().expect("a name").into())
+            .collect()
+    };
+    assert_eq!(keys(&report), required("required"));
+    assert_eq!(
+        keys(&at(&report, "model")),
+        required("properties.model.required")
+    );
+    let file = required("properties.files.items.required");
+    assert_eq!(keys(&at(&report, "files.0")), file);
 }
 
 #[test]
