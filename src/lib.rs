@@ -27,13 +27,14 @@
 //! | 6 | [`report`] | one analysis, several formats |
 //! | 5 | [`analysis`] | tree and workload in, rows, totals and notes out |
 //! | 5 | [`check`] | the database held against itself |
+//! | 4 | [`flow`] | null channels, read from the `forward` statements |
 //! | 4 | [`join`] | the stored form of every tensor laid onto the tree; where the two disagree |
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
 //! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights |
 //! | 1 | [`formula`] | the formula language: knows no model |
-//! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP |
-//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`glob`] | exact values, their JSON, numbers for people, widths by name, patterns |
+//! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
+//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`glob`], [`channels`] | exact values, their JSON, numbers for people, widths by name, patterns, sets of channels |
 //!
 //! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
 //! exceptions (such as the did-you-mean of [`formula`], which [`source`] uses too).
@@ -56,7 +57,7 @@
 //! - **Output order is model order**; the same input gives the same bytes, on every machine.
 //! - **No number is formatted outside [`units`]**, none is printed outside [`cli`].
 //! - **Opening a checkpoint costs its headers**, never its data; data is mapped when it is asked for.
-//! - **A token stays on its host** and stands in no message.
+//! - **The Hub's token goes to the endpoint's own origin and nowhere else**, and into no message (`source/hub/client.rs`).
 //! - **`unsafe` stands in the one function that maps a file**, nowhere else yet.
 //!
 //! ## How equal layers are found
@@ -103,8 +104,7 @@
 //!
 //! ## Where the rest will stand
 //!
-//! `flow` (level 4, beside [`join`]) will read the `forward` statements for null channels and `compare` (level 5) put two
-//! checkpoints side by side, scanning [`checkpoint::Data::pieces`]; kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
+//! `compare` (level 5) will put two checkpoints side by side, by [`flow`] and a scan of [`checkpoint::Data::pieces`]; kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
 //! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
 
 pub mod analysis;

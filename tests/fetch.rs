@@ -9,7 +9,7 @@ use bitcost::source::{self, ModelFiles, SourceError, Wanted};
 use common::hub::{
     CONFIG, GOOD_TOKEN, Gate, Hub, Kind, Repo, bitcost, model, run, settings, sharded, weights,
 };
-use common::{Folder, Ran, TIME_LIMIT, at, list, parse, wait};
+use common::{Folder, Ran, TIME_LIMIT, at, keys, list, parse, wait};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -198,6 +198,28 @@ fn what_is_there_is_not_fetched_again() {
 }
 
 #[test]
+fn the_json_has_the_keys_that_its_schema_requires() {
+    let hub = Hub::with(model("org/tiny"));
+    let home = Folder::new();
+    let report = parse(&fetched(&hub, &home, &["org/tiny", "--format", "json"]).out);
+    let schema = parse(&run(&hub, &home, &["schema", "fetch"]).out);
+    let required = |path: &str| -> Vec<String> {
+        let names = list(&schema, path);
+        names
+            .iter()
+            .map(|name| name.as_str().expect("a name").into())
+            .collect()
+    };
+    assert_eq!(keys(&report), required("required"));
+    assert_eq!(
+        keys(&at(&report, "model")),
+        required("properties.model.required")
+    );
+    let file = required("properties.files.items.required");
+    assert_eq!(keys(&at(&report, "files.0")), file);
+}
+
+#[test]
 fn a_file_that_another_commit_brought_is_only_linked() {
     let hub = Hub::with(model("org/tiny"));
     let home = Folder::new();
@@ -380,16 +402,26 @@ fn a_wrong_length_leaves_a_part_and_no_file() {
     let hub = Hub::with(model("org/tiny").large("model.safetensors", weights(30)));
     hub.fault("cdn:", 99, Kind::Longer(-100));
     let home = Folder::new();
-    // What is announced too short never ends in a whole file: each answer ends the connection early.
-    let ran = run(&hub, &home, &["fetch", "org/tiny", "--weights"]);
-    if ran.code != Some(0) {
-        assert!(ran.err.contains("bytes came instead of"), "{}", ran.err);
-        assert!(
-            !snapshot(&home, "org/tiny")
-                .join("model.safetensors")
-                .exists()
-        );
+    let args = ["org/tiny", "--file", "model*"];
+    refused(&hub, &home, &args, &["bytes came instead of"]);
+    assert_eq!(names(&snapshot(&home, "org/tiny")), [""; 0]);
+    let left = names(&repository(&home, "org/tiny").join("blobs"));
+    assert!(
+        left.len() == 1 && left[0].ends_with(".incomplete"),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn a_server_that_cuts_and_then_knows_no_parts_is_not_asked_for_ever() {
+    let hub = Hub::with(model("org/tiny").large("model.safetensors", weights(3000)));
+    for _ in 0..20 {
+        hub.fault("cdn:", 1, Kind::Cut(50_000));
+        hub.fault("cdn:", 1, Kind::Status(416, vec![], String::new()));
     }
+    let args = ["org/tiny", "--file", "model*"];
+    refused(&hub, &Folder::new(), &args, &["the connection broke"]);
+    assert!(hub.asked_of(true).len() < 10);
 }
 
 #[test]

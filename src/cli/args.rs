@@ -412,9 +412,9 @@ pub(super) struct CatalogArgs {
 #[cfg(feature = "hub")]
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Files go where huggingface_hub has them (HF_HOME, HF_HUB_CACHE), and it finds them there. What is there
-already is not fetched again; a transfer that was cut or interrupted goes on where it ended. The path of
-the snapshot is printed.
+    after_help = "Files go where huggingface_hub has them (HF_HOME, HF_HUB_CACHE), and it finds them there.
+What is there already is not fetched again; a transfer that was cut or interrupted goes on
+where it ended. The path of the snapshot is printed.
 
 Examples:
   bitcost fetch Qwen/Qwen2.5-0.5B                         config, index, tokenizer: the small files

@@ -4,7 +4,9 @@ use super::args::{DbFormat, FetchArgs};
 use super::progress::bars::Bars;
 use super::{Exit, Failure, Outcome, input, to_json, usage, write_out};
 use crate::glob::matches;
-use crate::source::{FetchError, Fetched, Files, Hub, MAIN, RepoId, Settings, is_revision, short};
+use crate::source::{
+    FetchError, Fetched, Hub, MAIN, Progress, RepoId, Settings, is_revision, short,
+};
 use crate::units;
 use serde::Serialize;
 use std::io::IsTerminal;
@@ -59,11 +61,18 @@ pub(super) fn run(args: &FetchArgs) -> Outcome {
     }
     let bars = Arc::new(Bars::new());
     stop_on_interrupt(&bars)?;
-    let hub = Hub::open(&id, revision, &settings, bars)?;
-    let names = chosen(&hub, args)?;
-    let fetched = hub.fetch(&names, &settings)?;
-    say(args, &hub, revision, &fetched)?;
-    Ok(Exit::Ok)
+    let work = || -> Result<(), Failure> {
+        let hub = Hub::open(&id, revision, &settings, bars.clone())?;
+        let names = chosen(&hub, args)?;
+        let fetched = hub.fetch(&names, &settings)?;
+        say(args, &hub, revision, &fetched)
+    };
+    match work() {
+        Ok(()) => Ok(Exit::Ok),
+        // A request that failed because of it says something else.
+        Err(_) if bars.stopped() => Err(FetchError::Interrupted.into()),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn id(model: &str) -> Result<RepoId, Failure> {
@@ -92,7 +101,7 @@ fn chosen(hub: &Hub, args: &FetchArgs) -> Result<Vec<String>, Failure> {
     if args.files.is_empty() {
         return Ok(hub.usual_files(args.weights)?);
     }
-    let names = hub.names()?;
+    let names = hub.all_names();
     let mut chosen: Vec<String> = Vec::new();
     for glob in &args.files {
         let found: Vec<&String> = names.iter().filter(|name| matches(glob, name)).collect();

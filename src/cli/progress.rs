@@ -83,7 +83,9 @@ pub(super) mod bars {
             bar.set_position(had);
             bar.reset_eta();
             let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-            files.insert(file.into(), bar);
+            if let Some(before) = files.insert(file.into(), bar) {
+                before.finish_and_clear();
+            }
         }
 
         fn with(&self, file: &str, act: impl FnOnce(&ProgressBar)) {
@@ -115,6 +117,13 @@ pub(super) mod bars {
 
         fn stopped(&self) -> bool {
             self.stop.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Drop for Bars {
+        fn drop(&mut self) {
+            // After an error bars are left over.
+            let _ = self.all.clear();
         }
     }
 

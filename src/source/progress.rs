@@ -24,7 +24,7 @@ pub enum Event<'a> {
         /// All files.
         of: usize,
     },
-    /// A file begins to arrive.
+    /// A file begins to arrive, or begins anew.
     Begin {
         /// The file.
         file: &'a str,

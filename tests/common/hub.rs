@@ -32,6 +32,10 @@ struct State {
     asked: Mutex<Vec<Asked>>,
     latency: Mutex<Duration>,
     number: AtomicUsize,
+    connections: AtomicUsize,
+    /// Requests that wait for their answer, and the most that ever did at once.
+    waiting: AtomicUsize,
+    peak: AtomicUsize,
     ended: AtomicBool,
     cdn: String,
 }
@@ -212,6 +216,9 @@ impl Hub {
             asked: Mutex::default(),
             latency: Mutex::default(),
             number: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             cdn: hosts[1].clone(),
         });
@@ -272,6 +279,12 @@ impl Hub {
         asked
     }
 
+    /// Connections up to now, and the most requests that were waiting at once.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        (read(&self.state.connections), read(&self.state.peak))
+    }
+
     /// Forgets what was asked for.
     pub(crate) fn forget(&self) {
         self.state.asked.lock().expect("no panic").clear();
@@ -325,11 +338,14 @@ impl Answer {
 
 /// Answers the requests of one connection, one after the other.
 fn serve(state: &State, stream: TcpStream, cdn: bool) {
+    state.connections.fetch_add(1, Ordering::Relaxed);
     let _ = stream.set_nodelay(true);
     let Ok(copy) = stream.try_clone() else { return };
     let mut reader = BufReader::new(copy);
     let mut stream = stream;
     while let Some((method, path, headers)) = read_request(&mut reader) {
+        let waiting = state.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        state.peak.fetch_max(waiting, Ordering::Relaxed);
         let latency = *state.latency.lock().expect("no panic");
         std::thread::sleep(latency);
         let fault = take_fault(state, cdn, &path);
@@ -344,6 +360,7 @@ fn serve(state: &State, stream: TcpStream, cdn: bool) {
         };
         if let Some(Kind::Silent(time)) = fault {
             std::thread::sleep(time);
+            state.waiting.fetch_sub(1, Ordering::Relaxed);
             state.asked.lock().expect("no panic").push(asked);
             return;
         }
@@ -371,6 +388,7 @@ fn serve(state: &State, stream: TcpStream, cdn: bool) {
         let (method, number) = (asked.method.clone(), asked.number);
         let noted = asked.sent;
         state.asked.lock().expect("no panic").push(asked);
+        state.waiting.fetch_sub(1, Ordering::Relaxed);
         let (sent, stays) = write_answer(&mut stream, &method, &answer, &fault);
         if sent != noted {
             let mut asked = state.asked.lock().expect("no panic");

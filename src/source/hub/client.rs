@@ -317,6 +317,8 @@ impl Client {
                 url,
                 timeout: self.timeout,
             },
+            // The standard library has no kind for it.
+            _ if reason.starts_with("failed to lookup address") => HubError::NoSuchHost { host },
             // The body's reader wraps the library's own errors.
             _ => match error.get_ref().and_then(|e| e.downcast_ref()) {
                 Some(ureq::Error::Timeout(_)) => HubError::Timeout {

@@ -147,9 +147,8 @@ struct Described<'a> {
 impl Hub {
     /// The files that belong to the model, with or without its weights.
     pub fn usual_files(&self, weights: bool) -> Result<Vec<String>, SourceError> {
-        let top = self.names.iter().filter(|name| !name.contains('/'));
         let usual = |name: &&String| USUAL_ENDINGS.iter().any(|end| name.ends_with(end));
-        let mut chosen: Vec<String> = top.filter(usual).cloned().collect();
+        let mut chosen: Vec<String> = self.top_names().filter(usual).cloned().collect();
         if weights {
             chosen.extend(self.weights()?);
         }
@@ -158,12 +157,12 @@ impl Hub {
 
     /// The files with weights that loaders use: those of the index, the single one, or all there are.
     fn weights(&self) -> Result<Vec<String>, SourceError> {
-        let top = || self.names.iter().filter(|name| !name.contains('/'));
-        let single = top().find(|name| *name == "model.safetensors");
+        let mut top = self.top_names();
+        let single = top.find(|name| *name == "model.safetensors");
         if let Some(single) = single {
             return Ok(vec![single.clone()]);
         }
-        let index = top().find(|name| name.ends_with(INDEX_ENDING));
+        let index = self.top_names().find(|name| name.ends_with(INDEX_ENDING));
         if let Some(index) = index {
             let json = self.read(index)?.unwrap_or_default();
             let files = shards::files(&json);
@@ -171,10 +170,10 @@ impl Hub {
                 return Ok(files);
             }
         }
-        Ok(top()
-            .filter(|name| name.ends_with(WEIGHTS_ENDING))
-            .cloned()
-            .collect())
+        let all = self
+            .top_names()
+            .filter(|name| name.ends_with(WEIGHTS_ENDING));
+        Ok(all.cloned().collect())
     }
 
     /// Fetches files into the cache, and notes there which commit the revision names.
@@ -245,17 +244,13 @@ impl Hub {
     fn arrive(&self, store: &Store, file: &Described<'_>) -> Result<Action, FetchError> {
         let mut arrival = Arrival::open(store.part(&file.etag), file)?;
         let had = arrival.have;
-        let begin = Event::Begin {
-            file: file.name,
-            bytes: file.bytes,
-            had,
-        };
-        self.client.progress.on(&begin);
+        self.say_begin(file, had);
         self.transfer(file, &mut arrival)?;
         let mut found = arrival.hash.finish();
         if found.as_ref().is_some_and(|found| *found != file.etag) && had > 0 {
             // What an earlier transfer left was damaged; nothing says where, so all of it comes again.
             arrival.restart()?;
+            self.say_begin(file, 0);
             self.transfer(file, &mut arrival)?;
             found = arrival.hash.finish();
         }
@@ -277,15 +272,24 @@ impl Hub {
         })
     }
 
+    fn say_begin(&self, file: &Described<'_>, had: u64) {
+        self.client.progress.on(&Event::Begin {
+            file: file.name,
+            bytes: file.bytes,
+            had,
+        });
+    }
+
     /// Transfers until everything is there. As long as something arrives, a broken connection is no reason to give up.
     fn transfer(&self, file: &Described<'_>, arrival: &mut Arrival) -> Result<(), FetchError> {
-        let mut tries = 0;
+        let (mut tries, mut most) = (0, arrival.have);
         while arrival.have < arrival.bytes {
-            let before = arrival.have;
             let mut request = self.request(file.name);
-            request.range = (before > 0).then_some((before, None));
+            request.range = (arrival.have > 0).then_some((arrival.have, None));
             let result = self.piece(&request, file, arrival);
-            tries = if arrival.have > before { 1 } else { tries + 1 };
+            // More than ever before, that is: a server that lets us begin anew each time brings nothing.
+            tries = if arrival.have > most { 1 } else { tries + 1 };
+            most = most.max(arrival.have);
             if self.client.progress.stopped() {
                 return Err(FetchError::Interrupted);
             }
@@ -314,6 +318,7 @@ impl Hub {
             // The server does not know parts, or not this one: from the beginning.
             if request.range.is_some() {
                 arrival.restart()?;
+                self.say_begin(file, 0);
             }
             if answer.status != 200 {
                 return match request.range {

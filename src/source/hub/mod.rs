@@ -24,7 +24,10 @@ use super::local::parse_config;
 use super::progress::Progress;
 use super::repo::{self, RepoId};
 use super::settings::Settings;
-use super::{CONFIG, Files, Head, MAX_CONFIG_BYTES, ModelFiles, SourceError, SourceKind};
+use super::{
+    CONFIG, Files, Head, INDEX_ENDING, MAX_CONFIG_BYTES, ModelFiles, SourceError, SourceKind,
+    WEIGHTS_ENDING,
+};
 use client::{Client, Request};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -107,6 +110,11 @@ impl Hub {
         &self.commit
     }
 
+    /// Names of all files, those in folders too, sorted.
+    pub fn all_names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The repository's page.
     pub fn page(&self) -> String {
         self.client.page(&self.id)
@@ -115,6 +123,10 @@ impl Hub {
     /// The id that the repository has now, where it has moved.
     pub fn moved_to(&self) -> Option<&str> {
         (!self.named.eq_ignore_ascii_case(self.id.as_str())).then_some(&*self.named)
+    }
+
+    fn top_names(&self) -> impl Iterator<Item = &String> {
+        self.names.iter().filter(|name| !name.contains('/'))
     }
 
     fn request(&self, file: &str) -> Request<'_> {
@@ -151,7 +163,7 @@ pub(super) fn open(
         Some(bytes) => Some(parse_config(&file, bytes)?),
         None => None,
     };
-    if config.is_none() && !hub.names.iter().any(|n| n.ends_with(".safetensors")) {
+    if config.is_none() && !hub.top_names().any(|n| n.ends_with(WEIGHTS_ENDING)) {
         return Err(nothing(&hub).into());
     }
     Ok(ModelFiles {
@@ -203,14 +215,15 @@ fn checked(id: &RepoId, siblings: Vec<Sibling>) -> Result<Vec<String>, HubError>
 }
 
 impl Files for Hub {
+    /// Files in folders belong to other things: exports, parts of pipelines.
     fn names(&self) -> Result<Vec<String>, SourceError> {
-        Ok(self.names.clone())
+        Ok(self.top_names().cloned().collect())
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, SourceError> {
         let bytes = self.read_at_most(name, MAX_SMALL_FILE_BYTES)?;
         if let Some(bytes) = &bytes
-            && name.ends_with(".safetensors.index.json")
+            && name.ends_with(INDEX_ENDING)
         {
             let mut guess = self.guess.lock().unwrap_or_else(PoisonError::into_inner);
             guess.learn_index(bytes);
