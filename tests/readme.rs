@@ -1,7 +1,8 @@
 //! The README tells the truth: its console blocks print what they say, its JSON is a database without faults.
 
+mod common;
+
 use std::path::Path;
-use std::process::Command;
 
 fn readme() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -29,15 +30,7 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 fn bitcost(args: &[&str]) -> (i32, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_bitcost"))
-        .args(args)
-        .env("HF_HUB_OFFLINE", "1")
-        .env(
-            "HF_HUB_CACHE",
-            std::env::temp_dir().join("bitcost-test-no-cache"),
-        )
-        .output()
-        .expect("it runs");
+    let output = common::program(args).output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (output.status.code().unwrap_or(-1), text)
 }
