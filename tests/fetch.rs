@@ -552,6 +552,63 @@ fn ctrl_c_leaves_the_resumable_part_and_ends_with_130() {
     assert_eq!(actions[0].1, "resumed");
 }
 
+/// The program under `script`, which gives it a terminal of its own; what the terminal saw.
+fn on_a_terminal(hub: &Hub, home: &Folder, args: &[&str]) -> Option<String> {
+    let plain = bitcost(hub, home, args);
+    let mut line = plain.get_program().to_string_lossy().into_owned();
+    for arg in plain.get_args() {
+        line.push_str(&format!(" '{}'", arg.to_string_lossy()));
+    }
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]);
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::null());
+    match command.output() {
+        Ok(output) => {
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stdout)
+            );
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(e) => {
+            eprintln!("SKIPPED: a terminal for the program needs `script`: {e}");
+            None
+        }
+    }
+}
+
+#[test]
+fn bars_are_drawn_on_a_terminal_and_nowhere_else() {
+    let hub = Hub::with(model("org/tiny").large("model.safetensors", weights(6000)));
+    hub.fault("cdn:", 1, Kind::Slow(Duration::from_millis(20)));
+    let elsewhere = fetched(&hub, &Folder::new(), &["org/tiny", "--weights"]);
+    assert_eq!(elsewhere.err, "");
+    hub.fault("cdn:", 1, Kind::Slow(Duration::from_millis(20)));
+    let home = Folder::new();
+    let Some(seen) = on_a_terminal(&hub, &home, &["fetch", "org/tiny", "--weights"]) else {
+        return;
+    };
+    assert!(
+        seen.contains("model.safetensors") && seen.contains('\u{1b}'),
+        "{seen}"
+    );
+    // What is left when it ends is the summary and the path; no bar stays behind.
+    let last = seen.trim_end().lines().last().unwrap_or_default();
+    assert!(
+        last.ends_with(snapshot(&home, "org/tiny").to_str().expect("a path")),
+        "{seen}"
+    );
+}
+
 #[test]
 fn a_size_or_etag_that_leads_elsewhere_is_refused() {
     let hub = Hub::with(model("org/tiny"));
