@@ -6,7 +6,8 @@
 //!
 //! JSON text in, names of tensors with their files out. Names of files stay inside the folder.
 
-use super::header::Pairs;
+use super::header::{Pairs, malformed};
+use super::shown;
 use crate::source::is_plain;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -53,14 +54,11 @@ pub enum IndexError {
 /// Reads the JSON text of an index.
 pub fn read(json: &[u8]) -> Result<Index, IndexError> {
     let written: Written =
-        serde_json::from_slice(json).map_err(|e| IndexError::Malformed(e.to_string()))?;
+        serde_json::from_slice(json).map_err(|e| IndexError::Malformed(malformed(&e)))?;
     let mut numbers: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for (tensor, file) in &written.0 {
         if !is_plain(file) || !file.ends_with(".safetensors") {
-            let (tensor, file) = (
-                crate::value::shortened(tensor),
-                crate::value::shortened(file),
-            );
+            let (tensor, file) = (shown(tensor), shown(file));
             return Err(IndexError::Outside { tensor, file });
         }
         if !numbers.contains_key(&**file) {

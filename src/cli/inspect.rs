@@ -13,7 +13,7 @@ use crate::checkpoint::CheckpointError;
 use crate::db::Db;
 use crate::formula::did_you_mean;
 use crate::glob::matches;
-use crate::join::Headers;
+use crate::join::{Headers, MISMATCHES};
 use crate::model::{Asked, Model, Phase, Status, TERNARY_BITS, Workload, explain_module};
 use crate::report::column::{self, COLUMNS, Column};
 use crate::report::{Conventions, Meta, csv, explain, json, table};
@@ -519,8 +519,20 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
             exit = Exit::Failed;
         }
     }
+    let differs = |note: &Note| MISMATCHES.contains(&note.code.as_str());
+    if request.shown.strict && notes.iter().any(differs) {
+        say_mismatch(&meta.id);
+        exit = Exit::Failed;
+    }
     let notes: Vec<&Note> = notes.iter().collect();
     Ok(unresolved(request, &notes).unwrap_or(exit))
+}
+
+fn say_mismatch(model: &str) {
+    eprintln!(
+        "strict: {}: the checkpoint is not what the model says; the notes tell where",
+        units::visible(model)
+    );
 }
 
 /// The exit code: unresolved modules under `--strict` win over failed gates.
@@ -539,10 +551,7 @@ fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
             exit = Exit::Failed;
         }
         if request.shown.strict && analysis.stored.is_some_and(|stored| !stored.matches) {
-            eprintln!(
-                "strict: {}: the checkpoint is not what the model says; the notes tell where",
-                units::visible(&meta.id)
-            );
+            say_mismatch(&meta.id);
             exit = Exit::Failed;
         }
     }

@@ -10,7 +10,7 @@ mod local;
 
 pub use catalog::{Catalog, CatalogModel, Published};
 pub use files::{Files, Folder, MAX_SMALL_FILE_BYTES, is_plain};
-pub use head::{FrameError, Head, LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes};
+pub use head::{FrameError, Head, LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes, is_other_format};
 
 use crate::json::JsonError;
 use crate::value::Object;
