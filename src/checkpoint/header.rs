@@ -16,6 +16,7 @@ use crate::dtype::StoredType;
 use crate::units;
 use serde::Deserializer;
 use serde::de::{Error, MapAccess, Visitor};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -157,11 +158,29 @@ fn parse(json: &[u8]) -> Result<Header, HeaderError> {
     let header = reader
         .deserialize_map(Entries { found: &mut found })
         .and_then(|header| reader.end().map(|()| header));
-    match (header, found) {
-        (_, Some(error)) => Err(error),
-        (Ok(header), None) => Ok(header),
-        (Err(error), None) => Err(HeaderError::Malformed(malformed(&error))),
+    let header = match (header, found) {
+        (_, Some(error)) => return Err(error),
+        (Ok(header), None) => header,
+        (Err(error), None) => return Err(HeaderError::Malformed(malformed(&error))),
+    };
+    let names = header.tensors.iter().map(|tensor| &*tensor.name);
+    match twice(names, header.tensors.len()) {
+        Some(name) => Err(HeaderError::Malformed(stands_twice(name))),
+        None => Ok(header),
     }
+}
+
+/// The first of so many names that stood before. Asked at the end, so that no name has to be kept a second time.
+pub(super) fn twice<'n>(
+    mut names: impl Iterator<Item = &'n str>,
+    number: usize,
+) -> Option<&'n str> {
+    let mut seen = HashSet::with_capacity(number);
+    names.find(|name| !seen.insert(*name))
+}
+
+pub(super) fn stands_twice(name: &str) -> String {
+    format!("`{}` stands twice", shown(name))
 }
 
 /// What serde says, which may quote the file at any length; the place stands at the end.
@@ -206,8 +225,9 @@ struct Entries<'f> {
 
 /// The value of one entry, as it is written.
 #[derive(serde::Deserialize)]
-struct Written {
-    dtype: String,
+struct Written<'j> {
+    #[serde(borrow)]
+    dtype: Cow<'j, str>,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
@@ -221,19 +241,19 @@ impl<'de> Visitor<'de> for Entries<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
         let mut header = Header::default();
-        let mut seen: HashSet<Box<str>> = HashSet::new();
+        let mut has_metadata = false;
         while let Some(name) = map.next_key::<String>()? {
-            if !seen.insert(name.clone().into()) {
-                return Err(A::Error::custom(format!("`{}` stands twice", shown(&name))));
-            }
             if name == "__metadata__" {
+                if std::mem::replace(&mut has_metadata, true) {
+                    return Err(A::Error::custom(stands_twice(&name)));
+                }
                 let strings = map.next_value::<Strings>();
                 header.metadata = strings
                     .map_err(|e| A::Error::custom(format!("`__metadata__`: {}", inner(&e))))?
                     .0;
                 continue;
             }
-            let written: Written = map.next_value().map_err(|e| {
+            let written: Written<'de> = map.next_value().map_err(|e| {
                 A::Error::custom(format!("tensor `{}`: {}", shown(&name), inner(&e)))
             })?;
             match described(&name, written) {
@@ -255,7 +275,7 @@ fn inner(error: &impl fmt::Display) -> String {
     units::clipped(text.split(" at line ").next().unwrap_or(&text), 320)
 }
 
-fn described(name: &str, written: Written) -> Result<Described, HeaderError> {
+fn described(name: &str, written: Written<'_>) -> Result<Described, HeaderError> {
     let dtype = StoredType::named(&written.dtype).ok_or_else(|| HeaderError::UnknownDtype {
         tensor: shown(name),
         dtype: shown(&written.dtype),
@@ -287,7 +307,7 @@ impl<'de> serde::Deserialize<'de> for Strings {
 }
 
 /// Reads an object of strings in the order of the file, and refuses a key that stands twice.
-pub(super) struct Pairs;
+struct Pairs;
 
 impl<'de> Visitor<'de> for Pairs {
     type Value = Vec<(String, String)>;
@@ -298,13 +318,12 @@ impl<'de> Visitor<'de> for Pairs {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
-        let mut seen: HashSet<String> = HashSet::new();
-        while let Some((key, value)) = map.next_entry::<String, String>()? {
-            if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format!("`{}` stands twice", shown(&key))));
-            }
-            pairs.push((key, value));
+        while let Some(pair) = map.next_entry::<String, String>()? {
+            pairs.push(pair);
         }
-        Ok(pairs)
+        match twice(pairs.iter().map(|(key, _)| key.as_str()), pairs.len()) {
+            Some(key) => Err(A::Error::custom(stands_twice(key))),
+            None => Ok(pairs),
+        }
     }
 }

@@ -577,7 +577,7 @@ fn unresolved(request: &Request<'_>, notes: &[&Note]) -> Option<Exit> {
             eprintln!(
                 "{}: {}: {}",
                 note.code,
-                units::visible(path),
+                units::clipped(path, 160),
                 units::visible(&note.message)
             );
         }
