@@ -1,7 +1,7 @@
 //! # bitcost: what a neural network costs
 //!
-//! bitcost tells what a network costs (FLOPs, MACs, bit operations, memory traffic, bytes) from its config alone, and says
-//! how each number came about. This page is the architecture; the README says how to use the program.
+//! bitcost tells what a network costs (FLOPs, MACs, bit operations, memory traffic, bytes) from its config and the headers
+//! of its weights, and says how each number came about. This page is the architecture; the README says how to use the program.
 //!
 //! ## The idea that holds everything together
 //!
@@ -10,13 +10,14 @@
 //! architecture is a few entries in a JSON file (`--module-db FILE` lays them over the embedded ones), never Rust code.
 //!
 //! ```text
-//!  id, folder, file --source--> config --model--> tree --analysis--> Analysis --report--> table | json | csv | markdown
-//!                                          ^        ^
-//!                          module_db.json -db-------+-- formula (lex, parse, eval)
+//!  id, folder, file --source--> config --model--> tree --join--> tree --analysis--> Analysis --report--> table | json | ..
+//!                          |               ^        ^      ^
+//!                          |  module_db.json -db----+-- formula (lex, parse, eval)
+//!                          +-> headers --checkpoint--> weights
 //! ```
 //!
-//! Data goes one way. Effects live at the rim: [`source`] reads, [`cli`] prints; everything between takes values and
-//! returns values.
+//! Data goes one way. Effects live at the rim: [`source`] and [`checkpoint`] read, [`cli`] prints; everything between takes
+//! values and returns values.
 //!
 //! ## Code map, in reading order
 //!
@@ -26,11 +27,14 @@
 //! | 6 | [`report`] | one analysis, several formats |
 //! | 5 | [`analysis`] | tree and workload in, rows, totals and notes out |
 //! | 5 | [`check`] | the database held against itself |
+//! | 4 | [`flow`] | null channels, read from the `forward` statements |
+//! | 4 | [`join`] | the stored form of every tensor laid onto the tree; where the two disagree |
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
+//! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights |
 //! | 1 | [`formula`] | the formula language: knows no model |
-//! | 1 | [`source`] | a folder, the embedded catalog; the Hub's cache and the Hub will stand beside them |
-//! | 0 | [`value`], [`json`], [`units`], [`dtype`] | exact values, their JSON, numbers for people, widths by name |
+//! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
+//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`glob`], [`channels`] | exact values, their JSON, numbers for people, widths by name, patterns, sets of channels |
 //!
 //! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
 //! exceptions (such as the did-you-mean of [`formula`], which [`source`] uses too).
@@ -40,7 +44,9 @@
 //! **module**: node of the model tree. **entry**: record of the database. **template**: a formula in an entry.
 //! **operand**: the tensor that a row multiplies. **row**: one kind of a module's own work. **flow**: the sizes of what
 //! passes between modules. **note**: a finding attached to a result. **source**: where files come from. **catalog**: the
-//! embedded configs. One word per idea, everywhere: code, JSON, help, README.
+//! embedded configs. **head**: length and JSON header of a safetensors file. **weight**: a parameter as the model sees it,
+//! however it is stored; **scheme**: how it is. **side tensor**: a scale, zero point or order that codes need. One word per
+//! idea, everywhere: code, JSON, help, README.
 //!
 //! ## Invariants
 //!
@@ -50,7 +56,9 @@
 //! - **Input never panics us**, and nothing runs for ever: sizes, depths and steps are bounded by named limits.
 //! - **Output order is model order**; the same input gives the same bytes, on every machine.
 //! - **No number is formatted outside [`units`]**, none is printed outside [`cli`].
-//! - **No `unsafe`** anywhere yet.
+//! - **Opening a checkpoint costs its headers**, never its data; data is mapped when it is asked for.
+//! - **The Hub's token goes to the endpoint's own origin and nowhere else**, and into no message (`source/hub/client.rs`).
+//! - **`unsafe` stands in the one function that maps a file**, nowhere else yet.
 //!
 //! ## How equal layers are found
 //!
@@ -76,23 +84,37 @@
 //!    out by hand.
 //! 3. `bitcost db check`: the two derivations agree on the example and on multiples of its sizes.
 //!
-//! ## How to add a format, a function, a primitive
+//! ## How to add a packed format
+//!
+//! 1. A fixture that the format's own library wrote: a folder in `fixtures/packed` with `expected.json`, and its function in
+//!    `fixtures/packed/make.py`.
+//! 2. A row of the table in `checkpoint/packed/formats.rs`: which names make a weight, what its shape is, how wide its codes
+//!    are, which code is 0. `tests/packed.rs` fails until bytes, shape and zeros are the library's.
+//!
+//! ## When files call tensors otherwise
+//!
+//! `stored_paths`, `stored` and `stored_extra` of an entry say what a class's tensors are called on disk, `$stored` what
+//! holds for all models; `tests/stored.rs` holds every oracle model against the names that its library writes and, where
+//! they are known, those of the Hub's files (`fixtures/tensors`).
+//!
+//! ## How to add a report format, a function, a primitive
 //!
 //! A report format is a file in [`report`] that takes rows and columns. A formula function is a row of
 //! [`formula::functions::FUNCTIONS`], a primitive of `forward` a row of [`model::PRIMITIVES`]: name, meaning, code.
 //!
 //! ## Where the rest will stand
 //!
-//! Checkpoints (level 1, beside [`source`]) will give [`analysis`] the stored widths; `flow` (level 4) will read the same
-//! `forward` statements for null channels; kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
+//! `compare` (level 5) will put two checkpoints side by side, by [`flow`] and a scan of [`checkpoint::Data::pieces`]; kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
 //! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
 
 pub mod analysis;
+pub mod channels;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod db;
 pub mod dtype;
+pub mod flow;
 pub mod formula;
 pub mod glob;
 pub mod join;

@@ -8,7 +8,7 @@ use bitcost::analysis::{Analysis, Options, analyze};
 use bitcost::db::Db;
 use bitcost::json;
 use bitcost::model::{Asked, Model, Phase};
-use bitcost::source;
+use bitcost::source::Catalog;
 use bitcost::value::{Object, Value};
 use std::collections::HashMap;
 use std::path::Path;
@@ -50,8 +50,8 @@ fn read(path: &Path) -> Fixture {
     // Torchvision's and CIFAR's models have no config file; the catalog describes them.
     let from_catalog = id.starts_with("torchvision/") || id.starts_with("cifar/");
     let (config, root) = if from_catalog {
-        let files = source::open(&id).expect("the catalog has it");
-        (files.config.expect("a config"), files.root)
+        let model = Catalog::embedded().get(&id).expect("the catalog has it");
+        (model.config, model.root)
     } else {
         let Some(Value::Object(config)) = o.get("config") else {
             panic!("a config")

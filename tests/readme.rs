@@ -31,6 +31,11 @@ fn blocks(language: &str) -> Vec<String> {
 fn bitcost(args: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_bitcost"))
         .args(args)
+        .env("HF_HUB_OFFLINE", "1")
+        .env(
+            "HF_HUB_CACHE",
+            std::env::temp_dir().join("bitcost-test-no-cache"),
+        )
         .output()
         .expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -7,7 +7,7 @@ use bitcost::analysis::{Analysis, Options, analyze};
 use bitcost::db::Db;
 use bitcost::join::Headers;
 use bitcost::model::{Asked, Model};
-use bitcost::source;
+use bitcost::source::Catalog;
 use bitcost::value::{Object, Value};
 use common::headers::{HeaderOnly, Line, spelled_out};
 use std::path::{Path, PathBuf};
@@ -70,8 +70,8 @@ fn config(oracle: &Object) -> (Arc<Object>, Option<Arc<str>>) {
         .and_then(Value::as_str)
         .expect("a model id");
     if id.starts_with("torchvision/") || id.starts_with("cifar/") {
-        let files = source::open(id).expect("the catalog has it");
-        return (files.config.expect("a config"), files.root);
+        let model = Catalog::embedded().get(id).expect("the catalog has it");
+        return (model.config, model.root);
     }
     match oracle.get("config") {
         Some(Value::Object(config)) => (config.clone(), None),
@@ -138,4 +138,9 @@ fn check(key: &str, least: usize) {
 #[test]
 fn every_model_matches_the_file_that_its_library_writes() {
     check("tensors", 452);
+}
+
+#[test]
+fn every_model_matches_the_file_that_the_hub_holds() {
+    check("hub_tensors", 35);
 }

@@ -8,6 +8,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("report", 6),
     ("analysis", 5),
     ("check", 5),
+    ("flow", 4),
     ("join", 4),
     ("model", 3),
     ("db", 2),
@@ -19,6 +20,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("units", 0),
     ("dtype", 0),
     ("glob", 0),
+    ("channels", 0),
 ];
 
 /// Imports that the picture names as exceptions.

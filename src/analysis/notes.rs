@@ -106,7 +106,10 @@ pub(super) fn stored_notes(headers: Option<&Headers>, findings: Vec<Finding>) ->
             0 => String::new(),
             more => format!(" (and {} more)", units::counted(more.into(), "tensor")),
         };
-        note(&odd.tensor, format!("{}{more}", odd.text))
+        note(
+            odd.tensor.as_deref().unwrap_or_default(),
+            format!("{}{more}", odd.text),
+        )
     });
     let found = findings.into_iter().map(|finding| Note {
         code: finding.code.into(),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
     name = "bitcost",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 ok, 1 a gate failed or `db check` found something, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict."
+    after_help = "Exit codes: 0 ok, 1 a gate failed or `db check` found something, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
@@ -24,6 +24,9 @@ pub(super) enum Command {
     Db(DbArgs),
     /// Models whose configs are embedded
     Catalog(CatalogArgs),
+    /// Fetch a model's files from the Hub into its cache
+    #[cfg(feature = "hub")]
+    Fetch(FetchArgs),
     /// Print the JSON Schema of an output
     Schema(SchemaArgs),
     /// Print a completion script for a shell
@@ -38,11 +41,12 @@ pub(super) enum Command {
   bitcost inspect ./my-model --phase decode --past-len 4095 --memory
   bitcost inspect deepseek-ai/DeepSeek-V3 -s 128,2048,32768          one line per length
   bitcost inspect openai-community/gpt2 google/gemma-2b              one line per model
+  bitcost inspect Qwen/Qwen2.5-0.5B --source hub --revision main    config and headers from the Hub
   bitcost inspect torchvision/resnet50 --by class --columns macs,share
   bitcost inspect ./my-model --explain model.layers.0.self_attn
   bitcost inspect ./my-model --max-params 7e9 --max-kv-bytes-per-token 128KiB --quiet")]
 pub(super) struct InspectArgs {
-    /// Models: folders with a config.json, config files, or ids of the catalog
+    /// Models: folders with a config.json, config files, or ids of the Hub or the catalog
     #[arg(value_name = "MODEL")]
     pub models: Vec<String>,
     /// The same, by name
@@ -54,19 +58,49 @@ pub(super) struct InspectArgs {
     /// Lay the entries of a file over the module database (repeatable)
     #[arg(long = "module-db", value_name = "FILE")]
     pub module_db: Vec<PathBuf>,
-    /// Never ask the network (nothing here does yet)
-    #[arg(long)]
-    pub offline: bool,
     /// Read the config and no weights beside it
     #[arg(long)]
     pub config_only: bool,
 
+    #[command(flatten)]
+    pub source: SourceArgs,
     #[command(flatten)]
     pub workload: WorkloadArgs,
     #[command(flatten)]
     pub shown: ShownArgs,
     #[command(flatten)]
     pub gates: GateArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Source")]
+pub(super) struct SourceArgs {
+    /// Where to look: auto tries a path, the Hub's cache, the catalog, the Hub, in this order
+    #[arg(long, value_name = "SOURCE", default_value = "auto")]
+    pub source: SourceArg,
+    /// Branch, tag or commit; asks the Hub first, unless the cache holds all of a commit named in full
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// Ask the Hub, even if the model is here already
+    #[arg(long, conflicts_with = "offline")]
+    pub refresh: bool,
+    /// Never ask the network; HF_HUB_OFFLINE=1 says the same
+    #[arg(long)]
+    pub offline: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceArg {
+    /// The first of the others that has the model
+    Auto,
+    /// A folder or file
+    Path,
+    /// The Hub's cache on this machine (HF_HOME, HF_HUB_CACHE)
+    Cache,
+    /// The embedded configs
+    Catalog,
+    /// The Hub over HTTP (HF_ENDPOINT, HF_TOKEN): config and headers, not the weights
+    Hub,
 }
 
 #[derive(Args, Debug)]
@@ -375,9 +409,40 @@ pub(super) struct CatalogArgs {
     pub format: DbFormat,
 }
 
+#[cfg(feature = "hub")]
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Files go where huggingface_hub has them (HF_HOME, HF_HUB_CACHE), and it finds them there.
+What is there already is not fetched again; a transfer that was cut or interrupted goes on
+where it ended. The path of the snapshot is printed.
+
+Examples:
+  bitcost fetch Qwen/Qwen2.5-0.5B                         config, index, tokenizer: the small files
+  bitcost fetch Qwen/Qwen2.5-0.5B --weights               and the safetensors files
+  bitcost fetch Qwen/Qwen2.5-0.5B --revision refs/pr/3    of a branch, tag, commit or pull request
+  bitcost fetch Qwen/Qwen2.5-0.5B --file '*.md'           only these files"
+)]
+pub(super) struct FetchArgs {
+    /// Id of the model on the Hub
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// The weights too: the safetensors files that the index names, or the only one
+    #[arg(long)]
+    pub weights: bool,
+    /// Branch, tag or commit [default: main]
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    /// Files whose path matches a pattern with * and ?, instead of the small ones (repeatable)
+    #[arg(long = "file", value_name = "GLOB")]
+    pub files: Vec<String>,
+    /// Format of the answer
+    #[arg(long, default_value = "table")]
+    pub format: DbFormat,
+}
+
 #[derive(Args, Debug)]
 pub(super) struct SchemaArgs {
-    /// Which output: inspect, models, sweep, by-class, db-eval
+    /// Which output: inspect, models, sweep, by-class, db-eval, fetch
     pub name: String,
 }
 

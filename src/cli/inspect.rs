@@ -2,7 +2,7 @@
 
 use super::args::{
     AttentionArg, ByArg, CountArg, FormatArg, GateArgs, InspectArgs, LogitsArg, PhaseArg,
-    ShownArgs, WorkloadArgs,
+    ShownArgs, SourceArg, SourceArgs, WorkloadArgs,
 };
 use super::{
     Exit, Failure, Outcome, database, database_hash, input, model_failure, to_json, usage,
@@ -14,10 +14,12 @@ use crate::db::Db;
 use crate::formula::did_you_mean;
 use crate::glob::matches;
 use crate::join::{Headers, MISMATCHES};
-use crate::model::{Asked, Model, Phase, Status, TERNARY_BITS, Workload, explain_module};
+use crate::model::{
+    Asked, Model, ModelError, Phase, Status, TERNARY_BITS, Workload, explain_module,
+};
 use crate::report::column::{self, COLUMNS, Column};
 use crate::report::{Conventions, Meta, csv, explain, json, table};
-use crate::source;
+use crate::source::{self, ModelFiles, Settings, SourceKind, Wanted};
 use crate::units;
 
 pub(super) fn run(args: Box<InspectArgs>) -> Outcome {
@@ -54,6 +56,8 @@ struct Request<'a> {
     options: Options,
     conventions: Conventions,
     db_sha256: String,
+    wanted: Wanted,
+    settings: Settings,
 }
 
 impl<'a> Request<'a> {
@@ -100,6 +104,8 @@ impl<'a> Request<'a> {
             } else {
                 String::new()
             },
+            wanted: wanted(&args.source, shown.quiet),
+            settings: Settings::from_env(),
         })
     }
 
@@ -113,11 +119,15 @@ impl<'a> Request<'a> {
         }
     }
 
+    fn open(&self, id: &str) -> Result<ModelFiles, Failure> {
+        Ok(source::open(id, &self.wanted, &self.settings)?)
+    }
+
     fn is_sweep(&self) -> bool {
         self.args.workload.batch_size.len() > 1 || self.args.workload.seq_len.len() > 1
     }
 
-    fn meta(&self, files: &source::ModelFiles, model: &Model<'_>) -> Meta {
+    fn meta(&self, files: &ModelFiles, model: &Model<'_>) -> Meta {
         Meta {
             id: files.id.clone(),
             revision: files.revision.clone(),
@@ -135,6 +145,31 @@ impl<'a> Request<'a> {
                 .collect(),
         }
     }
+}
+
+fn wanted(args: &SourceArgs, quiet: bool) -> Wanted {
+    Wanted {
+        source: match args.source {
+            SourceArg::Auto => None,
+            SourceArg::Path => Some(SourceKind::Local),
+            SourceArg::Cache => Some(SourceKind::Cache),
+            SourceArg::Catalog => Some(SourceKind::Catalog),
+            SourceArg::Hub => Some(SourceKind::Hub),
+        },
+        revision: args.revision.clone(),
+        refresh: args.refresh,
+        offline: args.offline,
+        progress: super::progress::watcher(quiet),
+    }
+}
+
+/// What the source had to say, as notes of the result.
+fn source_notes(files: &ModelFiles) -> impl Iterator<Item = Note> + '_ {
+    files.notes.iter().map(|message| Note {
+        code: "source".into(),
+        path: String::new(),
+        message: message.clone(),
+    })
 }
 
 fn named_column(name: &str) -> Result<&'static Column, Failure> {
@@ -179,7 +214,7 @@ fn asked(
 
 /// A model, opened: its files, its class, the headers of its weights.
 struct Opened<'d> {
-    files: source::ModelFiles,
+    files: ModelFiles,
     model: Model<'d>,
     headers: Option<Headers>,
     /// What the source gives reason to say.
@@ -187,7 +222,7 @@ struct Opened<'d> {
 }
 
 fn open<'d>(request: &Request<'_>, db: &'d Db, id: &str) -> Result<Opened<'d>, Failure> {
-    let files = source::open(id)?;
+    let files = request.open(id)?;
     if let Some(class) = &request.args.class
         && let Err(e) = db.resolve(class, "")
     {
@@ -196,12 +231,20 @@ fn open<'d>(request: &Request<'_>, db: &'d Db, id: &str) -> Result<Opened<'d>, F
     let (headers, note) = headers(request, &files)?;
     let class = request.args.class.as_deref().or(files.root.as_deref());
     let model = match &files.config {
-        Some(config) => {
-            Model::load(db, config.clone(), class).map_err(|e| model_failure(db, &files.file, e))?
+        Some(config) => match Model::load(db, config.clone(), class) {
+            // Weights tell something even where the config does not say what they are.
+            Err(ModelError::NoArchitecture(_)) if headers.is_some() => {
+                Model::without_class(db, Some(config.clone()))
+            }
+            loaded => loaded.map_err(|e| model_failure(db, &files.file, e))?,
+        },
+        None if headers.is_some() => Model::without_class(db, None),
+        None => {
+            let reason = "neither a config.json nor safetensors files, so nothing is known of it";
+            return Err(input(format!("{}: {reason}", files.file)));
         }
-        None => Model::without_config(db),
     };
-    let notes = note.into_iter().collect();
+    let notes = source_notes(&files).chain(note).collect();
     Ok(Opened {
         files,
         model,
@@ -213,7 +256,7 @@ fn open<'d>(request: &Request<'_>, db: &'d Db, id: &str) -> Result<Opened<'d>, F
 /// The headers of a model's weights, or a note why there are none.
 fn headers(
     request: &Request<'_>,
-    files: &source::ModelFiles,
+    files: &ModelFiles,
 ) -> Result<(Option<Headers>, Option<Note>), Failure> {
     let note = |message: String| Note {
         code: "source".into(),
@@ -222,13 +265,13 @@ fn headers(
     };
     let Some(place) = files.files.as_deref().filter(|_| !request.args.config_only) else {
         // Classes of libraries stand in the catalog too; the Hub has no files of theirs.
-        let on_the_hub = files.source == source::SourceKind::Catalog && files.root.is_none();
+        let on_the_hub = files.source == SourceKind::Catalog && files.root.is_none();
         let message = "the embedded config alone, no checkpoint; --source hub reads the headers of its weights";
         return Ok((None, on_the_hub.then(|| note(message.into()))));
     };
     match Headers::read(place, files.config.as_deref()) {
         Ok(Some(headers)) => Ok((Some(headers), None)),
-        Ok(None) if files.source == source::SourceKind::Local => Ok((None, None)),
+        Ok(None) if files.source == SourceKind::Local => Ok((None, None)),
         Ok(None) => Ok((
             None,
             Some(note(

@@ -12,6 +12,7 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("models", include_str!("../report/schemas/models.json")),
     ("by-class", include_str!("../report/schemas/by-class.json")),
     ("db-eval", include_str!("../report/schemas/db-eval.json")),
+    ("fetch", include_str!("../report/schemas/fetch.json")),
 ];
 
 pub(super) fn schema(args: &SchemaArgs) -> Outcome {

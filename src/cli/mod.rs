@@ -7,8 +7,11 @@
 mod args;
 mod catalog;
 mod db;
+#[cfg(feature = "hub")]
+mod fetch;
 mod inspect;
 mod misc;
+mod progress;
 
 use crate::db::DbError;
 use crate::model::ModelError;
@@ -31,6 +34,8 @@ pub enum Exit {
     Input = 3,
     /// Modules without an entry under `--strict`.
     Unresolved = 4,
+    /// Ctrl-C.
+    Interrupted = 130,
 }
 
 /// An error with its exit code.
@@ -48,6 +53,13 @@ impl From<SourceError> for Failure {
             exit: Exit::Input,
             error: e.into(),
         }
+    }
+}
+
+#[cfg(feature = "hub")]
+impl From<crate::source::HubError> for Failure {
+    fn from(e: crate::source::HubError) -> Failure {
+        SourceError::from(e).into()
     }
 }
 
@@ -101,6 +113,8 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(args),
         Command::Db(args) => db::run(args),
         Command::Catalog(args) => catalog::run(&args),
+        #[cfg(feature = "hub")]
+        Command::Fetch(args) => fetch::run(&args),
         Command::Schema(args) => misc::schema(&args),
         Command::Completions(args) => misc::completions(&args),
         Command::Man(args) => misc::man(&args),

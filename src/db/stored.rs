@@ -15,11 +15,14 @@ use crate::formula::Formula;
 use crate::value::{Object, Value};
 use std::sync::Arc;
 
+/// A name in the tree and one on disk, or a pattern and what it is.
+type Pair = (Arc<str>, Arc<str>);
+
 /// Names on disk of what one class owns and contains.
 #[derive(Clone, Debug, Default)]
 pub struct OnDisk {
     /// Prefixes in the tree and on disk.
-    pub paths: Vec<(Arc<str>, Arc<str>)>,
+    pub paths: Vec<Pair>,
     /// Tensors that are put together from others, or are parts of another.
     pub assembled: Vec<Assembled>,
     /// Tensors that may stand in the file and belong to no module.
@@ -84,7 +87,7 @@ pub enum Piece {
 #[derive(Clone, Debug, Default)]
 pub struct Conventions {
     /// Endings in the tree and on disk.
-    pub endings: Vec<(Arc<str>, Arc<str>)>,
+    pub endings: Vec<Pair>,
     /// Tensors that may stand in any file.
     pub extra: Vec<Extra>,
 }
@@ -133,7 +136,7 @@ fn object<'o>(entry: &str, source: &'o Object, key: &str) -> Result<Option<&'o O
 }
 
 /// Strings under strings.
-fn strings(entry: &str, source: &Object, key: &str) -> Result<Vec<(Arc<str>, Arc<str>)>, DbError> {
+fn strings(entry: &str, source: &Object, key: &str) -> Result<Vec<Pair>, DbError> {
     let Some(object) = object(entry, source, key)? else {
         return Ok(Vec::new());
     };
@@ -149,7 +152,7 @@ fn strings(entry: &str, source: &Object, key: &str) -> Result<Vec<(Arc<str>, Arc
 }
 
 fn extras(entry: &str, source: &Object, key: &str) -> Result<Vec<Extra>, DbError> {
-    let extra = |(pattern, what): (Arc<str>, Arc<str>)| {
+    let extra = |(pattern, what): Pair| {
         let pattern = pieces(entry, &format!("{key}.{pattern}"), &pattern)?;
         Ok(Extra { pattern, what })
     };

@@ -16,6 +16,10 @@ use std::sync::Arc;
 /// Deepest nesting that names may spell.
 const MAX_DEPTH: usize = 48;
 
+/// What estimated modules are called: the question mark says that nobody knows.
+const LINEAR_CLASS: &str = "Linear?";
+const ANY_CLASS: &str = "?";
+
 static LINEAR: RowKind = RowKind::WeightMac;
 
 /// Equal estimates: name where it is no number, stored tensors, children.
@@ -51,7 +55,7 @@ pub(super) fn module<'e>(
     root.calls = unknown.calls;
     root.notes = unknown.notes.clone();
     let message = format!(
-        "{} is not described; from names and shapes alone: {} as linear layers on every token, a table that is looked up included; the work of {} of other shapes is not known",
+        "the {} is not described; from names and shapes alone: {} as linear layers on every token, a table that is looked up included; the work of {} of other shapes is not known",
         unknown.class,
         units::counted(estimate.linear, "two-dimensional weight"),
         units::counted(estimate.other, "tensor"),
@@ -155,11 +159,7 @@ impl<'e> Estimate<'_, '_, 'e> {
     ) -> Result<Node<'e>, ModelError> {
         let mut node = (**self.unknown).clone();
         let linear = tensors.iter().any(|t| t.multiplied);
-        node.class = if linear {
-            "linear by its shape".into()
-        } else {
-            "by its name".into()
-        };
+        node.class = if linear { LINEAR_CLASS } else { ANY_CLASS }.into();
         node.status = Status::Estimated;
         node.calls = 1;
         node.notes = Vec::new();

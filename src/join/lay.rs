@@ -3,9 +3,9 @@
 //! A tree and what was found for its tensors, in the order of the walk, go in. Nodes that were one stay one where the file
 //! holds them alike: a node is rebuilt once for each way in which it and what is below it are stored.
 
-use super::Finding;
 use super::estimate;
 use super::find::Finder;
+use super::{Extra, Finding};
 use crate::model::{ModelError, Node, Status, Stored, Tree, find_tensor, operand_tensor};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -22,11 +22,13 @@ pub(super) fn tree<'e>(
     tree: Tree<'e>,
     found: Vec<Held>,
     finder: &mut Finder<'_>,
+    extras: &[Extra],
     tokens: u128,
 ) -> Result<(Tree<'e>, Vec<Finding>), ModelError> {
     let mut laying = Laying {
         found: found.into_iter(),
         finder,
+        extras,
         tokens,
         known: HashMap::new(),
         findings: Vec::new(),
@@ -57,6 +59,7 @@ pub(super) fn tree<'e>(
 struct Laying<'l, 'w, 'e> {
     found: std::vec::IntoIter<Held>,
     finder: &'l mut Finder<'w>,
+    extras: &'l [Extra],
     tokens: u128,
     known: HashMap<Key, Rc<Node<'e>>>,
     findings: Vec<Finding>,
@@ -100,7 +103,7 @@ impl<'e> Laying<'_, '_, 'e> {
     }
 
     fn unknown(&mut self, node: &Rc<Node<'e>>, path: &str) -> Result<Rc<Node<'e>>, ModelError> {
-        let below = if path.is_empty() {
+        let below: Vec<(usize, String)> = if path.is_empty() {
             self.finder
                 .left()
                 .map(|(number, weight)| (number, weight.name.to_string()))
@@ -108,6 +111,14 @@ impl<'e> Laying<'_, '_, 'e> {
         } else {
             self.finder.left_below(path)
         };
+        // What is no parameter of any model is none of this one either.
+        let mut below = below;
+        below.retain(|(_, name)| {
+            !self
+                .extras
+                .iter()
+                .any(|(pattern, _)| self.finder.fits(pattern, name))
+        });
         if below.is_empty() {
             return Ok(node.clone());
         }

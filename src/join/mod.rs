@@ -96,6 +96,9 @@ pub struct Finding {
 /// Codes of the findings that say that tree and file contradict each other.
 pub const MISMATCHES: [&str; 3] = ["missing_in_file", "not_in_model", "shape"];
 
+/// A pattern of tensors that a file may hold besides the model's, and what they are.
+type Extra = (String, Arc<str>);
+
 /// Names that one finding spells out.
 const SHOWN_NAMES: usize = 4;
 
@@ -141,7 +144,7 @@ pub fn join<'e>(
         "parameter",
     ));
     findings.extend(shape_findings(&shapes));
-    let (tree, estimated) = lay::tree(tree, found, &mut finder, tokens)?;
+    let (tree, estimated) = lay::tree(tree, found, &mut finder, &extras, tokens)?;
     findings.extend(estimated);
     findings.extend(left_over(&extras, &finder));
     Ok(Joined { tree, findings })
@@ -156,7 +159,7 @@ struct Survey<'s, 'w, 'e> {
     /// Path, shape in the model, shape in the file.
     shapes: Vec<(String, Vec<u128>, String)>,
     /// Patterns of tensors that the file may hold besides, with what they are.
-    extras: Vec<(String, Arc<str>)>,
+    extras: Vec<Extra>,
     known_extras: HashSet<String>,
     model: &'s Model<'e>,
 }
@@ -394,7 +397,7 @@ fn numberless(name: &str) -> String {
 }
 
 /// What no module asked for: known extras as remarks, the rest as a contradiction.
-fn left_over(extras: &[(String, Arc<str>)], finder: &Finder<'_>) -> Vec<Finding> {
+fn left_over(extras: &[Extra], finder: &Finder<'_>) -> Vec<Finding> {
     let mut known: Vec<(&str, Vec<&str>, u128)> = Vec::new();
     let mut unknown: Vec<&str> = Vec::new();
     for (_, weight) in finder.left() {

@@ -642,7 +642,7 @@ impl<'e> Expansion<'e> {
                     entry,
                     slots,
                     locals: vec![(*INPUT, input)],
-                    tensors: node.tensors.clone(),
+                    tensors: node.tensors.iter().chain(&node.buffers).cloned().collect(),
                 };
                 let output = self.statements(statements, &mut walk)?;
                 slots = walk.slots;

@@ -145,15 +145,18 @@ impl<'e> Model<'e> {
         })
     }
 
-    /// A model of which there are weights and no config.
-    pub fn without_config(db: &'e Db) -> Model<'e> {
-        let reason = "there is no config.json";
+    /// A model of which there are weights and no class: no config, or one that names none.
+    pub fn without_class(db: &'e Db, config: Option<Arc<Object>>) -> Model<'e> {
+        let reason = match config {
+            Some(_) => "its config names no class",
+            None => "there is no config.json",
+        };
         Model {
             db,
             root: None,
-            architecture: "model without a config".into(),
+            architecture: "model without a class".into(),
             model_type: None,
-            config: Arc::default(),
+            config: config.unwrap_or_default(),
             class_assumed: false,
             missing: Some(DbError::schema("", "", reason)),
         }

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 /// The list levels whose index a value depends on, one bit each. Levels beyond 63 share the last bit.
-pub(super) type Deps = u64;
+pub(crate) type Deps = u64;
 
 pub(super) fn bit(level: usize) -> Deps {
     1 << level.min(63)
@@ -183,7 +183,7 @@ pub const WORKLOAD_NAMES: [&str; 17] = [
 ];
 
 /// Evaluates formulas in scopes and notes what they read.
-pub(super) struct Evaluator<'e> {
+pub(crate) struct Evaluator<'e> {
     pub db: &'e Db,
     pub budget: Budget,
     deps: Deps,
@@ -201,7 +201,7 @@ pub(super) type QuantityHook<'e> =
     fn(&mut Evaluator<'e>, &Rc<Scope<'e>>, &ModuleCall) -> Result<Value, EvalErrorKind>;
 
 impl<'e> Evaluator<'e> {
-    pub(super) fn new(db: &'e Db) -> Evaluator<'e> {
+    pub(crate) fn new(db: &'e Db) -> Evaluator<'e> {
         Evaluator {
             db,
             budget: Budget::default(),
@@ -219,7 +219,7 @@ impl<'e> Evaluator<'e> {
     }
 
     /// The value of an expression in a scope, and the list indices it depends on.
-    pub(super) fn value(
+    pub(crate) fn value(
         &mut self,
         scope: &Rc<Scope<'e>>,
         expr: &Expr,

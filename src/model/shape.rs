@@ -43,7 +43,7 @@ impl Flow {
     }
 
     /// The sizes of a sum or product: where both know a size, 1 gives way to the other.
-    pub(super) fn broadcast(self, other: Flow) -> Flow {
+    pub(crate) fn broadcast(self, other: Flow) -> Flow {
         let join = |a: Option<i128>, b: Option<i128>| match (a, b) {
             (Some(1), Some(b)) => Some(b),
             (Some(a), _) => Some(a),
@@ -64,7 +64,7 @@ pub(super) const MAX_SIZE: i128 = 1 << 60;
 
 /// One argument of a primitive.
 #[derive(Clone, Debug)]
-pub(super) enum Arg {
+pub(crate) enum Arg {
     Flow(Flow),
     Value(Value),
     /// A tensor's shape.
@@ -99,7 +99,7 @@ pub const PRIMITIVES: &[Primitive] = &[
     },
     Primitive {
         name: "batch_norm",
-        doc: "batch_norm(x): same sizes",
+        doc: "batch_norm(x, weight, bias, mean, var, eps): same sizes",
         shape: same,
     },
     Primitive {
@@ -119,12 +119,12 @@ pub const PRIMITIVES: &[Primitive] = &[
     },
     Primitive {
         name: "conv1d",
-        doc: "conv1d(x, weight, kernel, stride, padding, groups[, dilation])",
+        doc: "conv1d(x, weight, kernel, stride, padding, groups, dilation, bias)",
         shape: conv1d,
     },
     Primitive {
         name: "conv2d",
-        doc: "conv2d(x, weight, kernel, stride, padding, dilation, groups)",
+        doc: "conv2d(x, weight, kernel, stride, padding, dilation, groups, bias)",
         shape: conv2d,
     },
     Primitive {
@@ -184,7 +184,7 @@ pub const PRIMITIVES: &[Primitive] = &[
     },
     Primitive {
         name: "linear",
-        doc: "linear(x, weight): weight is [out, in]",
+        doc: "linear(x, weight, bias): weight is [out, in]",
         shape: |a| {
             Ok(Flow {
                 c: Some(a.dim(1, 0)?),
@@ -194,7 +194,7 @@ pub const PRIMITIVES: &[Primitive] = &[
     },
     Primitive {
         name: "linear_transposed",
-        doc: "linear_transposed(x, weight): weight is [in, out]",
+        doc: "linear_transposed(x, weight, bias): weight is [in, out]",
         shape: |a| {
             Ok(Flow {
                 c: Some(a.dim(1, 1)?),
@@ -303,7 +303,7 @@ pub(super) fn primitive(name: &str) -> Option<&'static Primitive> {
 }
 
 /// The sizes that `name(args)` gives.
-pub(super) fn apply(name: &str, args: &[Arg]) -> Result<Flow, String> {
+pub(crate) fn apply(name: &str, args: &[Arg]) -> Result<Flow, String> {
     let Some(primitive) = primitive(name) else {
         let hint = did_you_mean(name, PRIMITIVES.iter().map(|p| p.name));
         return Err(format!("`{name}` is neither a child nor a primitive{hint}"));

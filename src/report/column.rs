@@ -163,8 +163,13 @@ pub fn find(name: &str) -> Option<&'static Column> {
 /// The columns of the groups that `--flops`, `--memory` and `--bops` choose; without a choice, what is `stored` is shown
 /// where a checkpoint is at hand.
 pub fn group(flops: bool, memory: bool, bops: bool, stored: bool) -> Vec<&'static Column> {
-    // The class leaves when there are so many numbers that 100 columns would not hold both.
-    let mut names = if memory { vec![] } else { vec!["class"] };
+    // The class leaves when there are so many columns that 100 characters would not hold both.
+    let plain = !(flops || memory || bops);
+    let mut names = if memory || (plain && stored) {
+        vec![]
+    } else {
+        vec!["class"]
+    };
     match (flops, bops, memory) {
         (false, false, false) if stored => {
             names.extend(["scheme", "params", "weights", "bpw", "flops", "share"]);

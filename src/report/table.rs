@@ -4,6 +4,7 @@ use super::column::{Column, of_all};
 use super::{Conventions, Meta};
 use crate::analysis::{Analysis, Metrics, Note, Row, Totals};
 use crate::model::{Phase, Workload};
+use crate::source;
 use crate::units;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 
@@ -321,20 +322,22 @@ pub fn title(meta: &Meta, analysis: &Analysis) -> String {
     wrap(&line, 2)
 }
 
-/// `meta-llama/Llama-2-7b-hf (LlamaForCausalLM, catalog)`.
+/// `meta-llama/Llama-2-7b-hf (LlamaForCausalLM, catalog)`, with the commit where there is one.
 pub fn model_name(meta: &Meta) -> String {
     let class = meta
         .architecture
         .rsplit(['.', '_'])
         .next()
         .unwrap_or(&meta.architecture);
-    let source = if meta.source == "local" {
+    let place = if meta.source == "local" {
         "file"
     } else {
         meta.source
     };
+    let commit = meta.revision.as_deref();
+    let commit = commit.map_or(String::new(), |c| format!(" at {}", source::short(c)));
     format!(
-        "{} ({}, {source})",
+        "{} ({}, {place}{commit})",
         units::visible(&meta.id),
         units::visible(class)
     )

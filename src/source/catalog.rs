@@ -96,6 +96,7 @@ impl Catalog {
             source: SourceKind::Catalog,
             config: Some(model.config),
             root: model.root,
+            notes: Vec::new(),
             files: None,
         })
     }

@@ -63,6 +63,15 @@ impl Folder {
         })
     }
 
+    /// A snapshot in the Hub's cache. Its links may also lead to the blobs that all repositories of the cache share.
+    pub(super) fn of_snapshot(root: &Path, cache: &Path) -> Result<Folder, SourceError> {
+        let mut folder = Folder::open(root)?;
+        folder
+            .boundaries
+            .extend(fs::canonicalize(cache.join("blobs")));
+        Ok(folder)
+    }
+
     /// The folder that a named file lies in; of its files with weights only this one counts. The user named it, so it may
     /// be a link to anywhere.
     pub fn of_file(file: &Path) -> Result<Folder, SourceError> {
@@ -82,11 +91,6 @@ impl Folder {
         folder.boundaries.push(real);
         folder.named = Some(name.into());
         Ok(folder)
-    }
-
-    /// Whether a real path lies inside.
-    fn holds(&self, real: &Path) -> bool {
-        self.boundaries.iter().any(|b| real.starts_with(b))
     }
 
     /// The path of a file that stays inside; `None` where there is none.
@@ -123,6 +127,23 @@ impl Folder {
             return Err(refuse("not a regular file".into()));
         }
         Ok(Some(path))
+    }
+
+    /// Whether a real path lies inside.
+    fn holds(&self, real: &Path) -> bool {
+        self.boundaries.iter().any(|b| real.starts_with(b))
+    }
+
+    /// A file whole, if it has at most so many bytes; `None` where there is none of the name.
+    pub(super) fn read_at_most(
+        &self,
+        name: &str,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, SourceError> {
+        match self.inside(name)? {
+            Some(path) => read_whole(&path, most).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The header of a file, if it has at most so many bytes.
@@ -195,10 +216,7 @@ impl Files for Folder {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, SourceError> {
-        match self.inside(name)? {
-            Some(path) => read_whole(&path, MAX_SMALL_FILE_BYTES).map(Some),
-            None => Ok(None),
-        }
+        self.read_at_most(name, MAX_SMALL_FILE_BYTES)
     }
 
     fn heads(&self, names: &[String]) -> Result<Vec<Head>, SourceError> {

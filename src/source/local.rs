@@ -2,15 +2,13 @@
 
 use super::files::read_whole;
 use super::head;
-use super::{Files, Folder, MAX_CONFIG_BYTES, ModelFiles, SourceError, SourceKind};
+use super::{CONFIG, Files, Folder, MAX_CONFIG_BYTES, ModelFiles, SourceError, SourceKind};
 use crate::json;
 use crate::value::{Object, Value};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-
-const CONFIG: &str = "config.json";
 
 /// The model at a path; `None` if the path does not exist and does not look like one.
 pub(super) fn open(id: &str) -> Result<Option<ModelFiles>, SourceError> {
@@ -25,7 +23,7 @@ pub(super) fn open(id: &str) -> Result<Option<ModelFiles>, SourceError> {
 }
 
 /// Whether an id can only be a path.
-fn is_spelled_as_path(id: &str) -> bool {
+pub(super) fn is_spelled_as_path(id: &str) -> bool {
     id.starts_with(['.', '/', '~'])
         || id.ends_with(".json")
         || id.ends_with(".safetensors")
@@ -104,6 +102,7 @@ fn found(id: &str, file: &Path, config: Option<Arc<Object>>, files: Option<Folde
         config,
         root: None,
         file: file.display().to_string(),
+        notes: Vec::new(),
         files: files.map(|files| Arc::new(files) as Arc<dyn Files>),
     }
 }

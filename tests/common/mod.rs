@@ -6,6 +6,9 @@
 
 pub(crate) mod headers;
 
+#[cfg(feature = "hub")]
+pub(crate) mod hub;
+
 use bitcost::value::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -27,14 +30,50 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
-/// The program with arguments, without anything of the environment that changes what it prints.
+/// Variables of the environment that change what is printed, or which Hub and cache are asked.
+const CHANGING: &[&str] = &[
+    "NO_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+    "RUST_BACKTRACE",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "XDG_CACHE_HOME",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_HUB_DOWNLOAD_TIMEOUT",
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+];
+
+/// The program with arguments, without anything of the environment that changes what it prints: no cache, no network.
 pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bitcost"));
     command.args(args).stdin(Stdio::null());
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE"] {
+    clean(&mut command);
+    command.env("HF_HUB_OFFLINE", "1");
+    command
+}
+
+/// Takes the developer's own settings of the Hub from a command, and gives it an empty home.
+pub(crate) fn clean(command: &mut Command) {
+    for name in CHANGING {
         command.env_remove(name);
     }
-    command
+    // Nobody creates it, so there is neither a cache nor a token.
+    command.env("HF_HOME", std::env::temp_dir().join("bitcost-test-no-home"));
 }
 
 /// Runs the program to its end, or kills it at the time limit.

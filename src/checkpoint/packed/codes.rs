@@ -29,8 +29,15 @@ pub(super) enum Direction {
     Strided { rows: u64, columns: u64 },
     /// The same with the first in the high bits.
     StridedHigh { rows: u64, columns: u64 },
+    /// Those of ten rows `r`, `r + rows` ... in a word of 32 bits, the first in the highest of 30 bits.
+    StridedWords { rows: u64, columns: u64 },
     /// Those of `8 / bits` rows that follow each other: one byte each, the first in the low bits.
     RowsOfByte { columns: u64 },
+    /// None: codes of whole bytes, column after column, so many rows in each.
+    Transposed { rows: u64 },
+    /// Four rows, 64 columns of each, in 128 bytes: a row after the other, and in every 32 columns code `8 c + 2 a + b` at
+    /// nibble `8 a + 4 b + c`.
+    Interleaved { columns: u64 },
 }
 
 /// Where in its word a code lies.
@@ -42,8 +49,6 @@ pub(super) enum Order {
     Whole,
     /// Eight codes of 4 bits in each word, code `i` at nibble `[i]` of the table.
     Nibbles([u8; 8]),
-    /// Two codes of 4 bits in each byte, the first in the high half.
-    HighFirst,
     /// 32 codes in `bits` words, split into planes of 4, 2 and 1 bits, the low plane first; a plane is a stream of its own.
     Planes,
 }
@@ -78,9 +83,7 @@ impl Layout {
         match self.direction {
             Direction::Along { row_bytes } => {
                 let row_bits = match self.order {
-                    Order::Dense | Order::HighFirst | Order::Nibbles(_) => {
-                        columns.checked_mul(self.bits.into())?
-                    }
+                    Order::Dense | Order::Nibbles(_) => columns.checked_mul(self.bits.into())?,
                     Order::Whole => columns
                         .div_ceil(u64::from(32 / self.bits))
                         .checked_mul(32)?,
@@ -117,6 +120,22 @@ impl Layout {
                 let fits = columns <= width && rows <= stride.checked_mul(per_byte)?;
                 fits.then(|| stride.checked_mul(width)).flatten()
             }
+            Direction::StridedWords {
+                rows: stride,
+                columns: width,
+            } => {
+                let fits = columns <= width && rows <= stride.checked_mul(10)?;
+                let words = fits.then(|| stride.checked_mul(width)).flatten()?;
+                words.checked_mul(4)
+            }
+            Direction::Transposed { rows: height } => (rows <= height)
+                .then(|| columns.checked_mul(height))
+                .flatten()?
+                .checked_mul((self.bits / 8).into()),
+            Direction::Interleaved { columns: width } => {
+                let fits = columns <= width && width.is_multiple_of(64) && rows.is_multiple_of(4);
+                fits.then(|| rows.checked_mul(width / 2)).flatten()
+            }
             Direction::RowsOfByte { columns: width } => (columns <= width)
                 .then(|| rows.div_ceil(per_byte).checked_mul(width))
                 .flatten(),
@@ -132,23 +151,23 @@ impl Layout {
         match self.direction {
             Direction::Along { row_bytes } => {
                 let start = row.saturating_mul(row_bytes);
-                let word = |i: u64| word(bytes, start.saturating_add(i * 4)).wrapping_add(add);
-                for (out, column) in out.iter_mut().zip(columns) {
-                    *out = pieces(self.order, bits, column)
-                        .iter()
-                        .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                if !self.read_whole(bytes, start, first, out) {
+                    let word = |i: u64| word(bytes, start.saturating_add(i * 4)).wrapping_add(add);
+                    for (out, column) in out.iter_mut().zip(columns) {
+                        *out = pieces(self.order, bits, column)
+                            .iter()
+                            .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                    }
                 }
             }
             Direction::Down { columns: width } => {
-                let pieces = pieces(self.order, bits, row);
-                for (out, column) in out.iter_mut().zip(columns) {
-                    let word = |i: u64| {
-                        let at = i.saturating_mul(width).saturating_add(column);
-                        word(bytes, at.saturating_mul(4)).wrapping_add(add)
-                    };
-                    *out = pieces
-                        .iter()
-                        .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                out.fill(0);
+                for piece in pieces(self.order, bits, row).iter().filter(|p| p.width > 0) {
+                    let at = piece.word.saturating_mul(width).saturating_add(first);
+                    let (words, _) = from(bytes, at.saturating_mul(4)).as_chunks::<4>();
+                    for (out, word) in out.iter_mut().zip(words) {
+                        *out |= piece.of(u32::from_le_bytes(*word).wrapping_add(add));
+                    }
                 }
             }
             Direction::Strided {
@@ -172,6 +191,34 @@ impl Layout {
                     *out = shifted(byte(bytes, start.saturating_add(column)), shift) & mask;
                 }
             }
+            Direction::StridedWords {
+                rows,
+                columns: width,
+            } => {
+                let shift = 27u32.saturating_sub((row / rows.max(1)) as u32 * bits);
+                let start = (row % rows.max(1)).saturating_mul(width);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    let at = start.saturating_add(column).saturating_mul(4);
+                    *out = shifted(word(bytes, at), shift) & mask;
+                }
+            }
+            Direction::Transposed { rows } => {
+                let size = u64::from(bits / 8);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    let at = column.saturating_mul(rows).saturating_add(row);
+                    *out = word(bytes, at.saturating_mul(size)) & mask;
+                }
+            }
+            Direction::Interleaved { columns: width } => {
+                let start = (row / 4).saturating_mul(width).saturating_mul(4);
+                for (out, column) in out.iter_mut().zip(columns) {
+                    let (block, half, within) = (column / 64, column % 64 / 32, column % 32);
+                    let (a, b, c) = (within % 8 / 2, within % 2, within / 8);
+                    let nibble = block * 256 + row % 4 * 64 + half * 32 + 8 * a + 4 * b + c;
+                    let at = start.saturating_add(nibble);
+                    *out = shifted(byte(bytes, at / 2), (at % 2) as u32 * 4) & mask;
+                }
+            }
             Direction::RowsOfByte { columns: width } => {
                 let per_byte = u64::from(8 / bits.clamp(1, 8));
                 let shift = (row % per_byte) as u32 * bits;
@@ -184,6 +231,47 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Reads codes of a row that lie whole in bytes or words, unit by unit; says whether it could.
+    fn read_whole(&self, bytes: &[u8], start: u64, first: u64, out: &mut [u32]) -> bool {
+        let (bits, mask) = (self.bits, mask(self.bits));
+        let per_word = u64::from(32 / bits.max(1));
+        let whole = self.order != Order::Planes && (self.order == Order::Whole || 32 % bits == 0);
+        if !whole || !first.is_multiple_of(per_word) {
+            return false;
+        }
+        let row = from(bytes, start.saturating_add(first / per_word * 4));
+        let (words, rest) = row.as_chunks::<4>();
+        let slot = |slot: usize| match self.order {
+            Order::Nibbles(table) => u32::from(table[slot % 8]) * 4,
+            _ => slot as u32 * bits,
+        };
+        let mut units = out.chunks_mut(per_word as usize);
+        for (word, unit) in words.iter().zip(&mut units) {
+            let word = u32::from_le_bytes(*word).wrapping_add(self.add);
+            for (i, out) in unit.iter_mut().enumerate() {
+                *out = word >> slot(i) & mask;
+            }
+        }
+        // The last row may end within a word.
+        for (unit, at) in units.zip((0u64..).step_by(4)) {
+            let word = word(rest, at).wrapping_add(self.add);
+            for (i, out) in unit.iter_mut().enumerate() {
+                *out = word >> slot(i) & mask;
+            }
+        }
+        true
+    }
+}
+
+/// The bytes from one on.
+fn from(bytes: &[u8], at: u64) -> &[u8] {
+    usize::try_from(at)
+        .ok()
+        .and_then(|at| bytes.get(at..))
+        .unwrap_or_default()
+}
+
 /// The lowest `bits` bits set.
 pub(super) fn mask(bits: u32) -> u32 {
     u32::MAX >> (32 - bits.clamp(1, 32))
@@ -193,7 +281,9 @@ impl Piece {
     fn of(&self, word: u32) -> u32 {
         // No width, no bits: a shift by 32 is none that a word has.
         let mask = u32::MAX.checked_shr(32 - self.width).unwrap_or(0);
-        (shifted(word, self.shift) & mask) << self.to
+        (shifted(word, self.shift) & mask)
+            .checked_shl(self.to)
+            .unwrap_or(0)
     }
 }
 
@@ -257,7 +347,6 @@ fn pieces(order: Order, bits: u32, i: u64) -> [Piece; 3] {
             one(i / per_word, (i % per_word) as u32 * bits)
         }
         Order::Nibbles(table) => one(i / 8, u32::from(table[(i % 8) as usize]) * 4),
-        Order::HighFirst => one(i / 8, ((i % 8) as u32 ^ 1) * 4),
         Order::Planes => {
             let (block, within) = (i / 32, (i % 32) as u32);
             let mut before = 0;
@@ -341,12 +430,6 @@ mod tests {
         );
         let bytes = 0x7654_3210u32.to_le_bytes();
         check(layout, &bytes, 0, &[0, 4, 1, 5, 2, 6, 3, 7]);
-    }
-
-    #[test]
-    fn high_first_begins_with_the_high_half_and_odd_rows_end_in_it() {
-        let layout = Layout::new(4, Direction::Along { row_bytes: 2 }, Order::HighFirst);
-        check(layout, &[0x12, 0x30], 0, &[1, 2, 3]);
     }
 
     #[test]

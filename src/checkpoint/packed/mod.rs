@@ -5,20 +5,35 @@
 //! Of the data only three kinds of small tensors are read, and only if it is here: the description of a bitsandbytes weight,
 //! the shape of a compressed-tensors weight, the bit width of a trained quantizer.
 //!
-//! [`zeros`] counts the weights of a tensor whose value is exactly 0, from the codes, without making the values.
+//! [`zeros()`] counts the weights of a tensor whose value is exactly 0, from the codes, without making the values.
 //!
 //! - `formats.rs`: the table, one row per format; **a format that is not a row does not exist**
-//! - `words.rs`, `scaled.rs`, `bitsandbytes.rs` ...: how the rows of a family read shapes
-//! - `codes.rs`: bit orders
-//! - `zeros.rs`: codes against zero points and dead scales
+//! - `seen.rs`: what a row is shown and answers
+//! - `group.rs`: which tensors are shown to which row
+//! - `words.rs`, `scaled.rs`, `compressed.rs`, `bitsandbytes.rs`, `mlx.rs`, `halves.rs`, `torchao.rs`, `trained.rs`,
+//!   `opaque.rs`: how the rows of a family read shapes
+//! - `scales.rs`: how scales lie over a weight
+//! - `codes.rs`, `floats.rs`: bit orders, and what the bits of floats mean
+//! - `rules.rs`: what makes a number 0
+//! - `zeros.rs`: counts them
 //! - `settings.rs`: the quantization settings of a model and where they stand
 
-// Until all formats are in.
-#![allow(dead_code)]
-
+mod bitsandbytes;
 mod codes;
+mod compressed;
+mod floats;
 mod formats;
+mod group;
+mod halves;
+mod mlx;
+mod opaque;
+mod rules;
+mod scaled;
+mod scales;
+mod seen;
 mod settings;
+mod torchao;
+mod trained;
 mod words;
 mod zeros;
 
@@ -26,9 +41,8 @@ pub use formats::{SCHEMES, Scheme};
 pub use settings::Settings;
 pub use zeros::zeros;
 
-use super::{Checkpoint, Tensor};
-use formats::{FORMATS, Format};
-use std::collections::HashMap;
+use super::Checkpoint;
+use seen::{Answer, Found, Seen, matrix};
 
 /// A weight as the model sees it, however it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +53,8 @@ pub struct Weight {
     pub scheme: &'static str,
     /// What it is, for people: `BF16`, `gptq int4 g128`, `nf4 double`.
     pub label: String,
-    /// The shape of the module's parameter, `[out, in]` of a linear; `None` where only the data tells and it is not here.
+    /// The shape of the module's parameter, `[out, in]` of a linear; `None` where only the data tells and it is not here, or
+    /// where the format does not keep it.
     pub shape: Option<Box<[u64]>>,
     /// Whether the model's own shape may be a little smaller than `shape`.
     pub padding: Padding,
@@ -53,7 +68,7 @@ pub struct Weight {
     pub bytes: u64,
     /// Its tensors in the checkpoint; the first holds the codes.
     pub parts: Vec<u32>,
-    rule: zeros::Rule,
+    rule: rules::Rule,
 }
 
 impl Weight {
@@ -89,8 +104,8 @@ pub struct Weights {
 /// A finding about one or more weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The first tensor that it holds for.
-    pub tensor: Box<str>,
+    /// The first tensor or weight that it holds for; `None` where it holds for the checkpoint.
+    pub tensor: Option<Box<str>>,
     /// How many others it holds for.
     pub more: u64,
     /// What was found.
@@ -110,342 +125,5 @@ impl Weights {
 
 /// Joins the tensors of a checkpoint into weights.
 pub fn weights(checkpoint: &Checkpoint, settings: &Settings) -> Weights {
-    let mut finder = Finder::new(checkpoint, settings);
-    finder.find_packed();
-    finder.part_twins();
-    finder.finish()
-}
-
-/// Most tensors that a row names besides the codes.
-const MAX_SIDES: usize = 12;
-
-/// Tensors that might be one weight of a row.
-struct Seen<'c> {
-    format: &'static Format,
-    checkpoint: &'c Checkpoint,
-    settings: &'c Settings,
-    /// What all names begin with: `model.layers.0.self_attn.q_proj` of `...q_proj.qweight`.
-    stem: &'c str,
-    codes: u32,
-    sides: [Option<u32>; MAX_SIDES],
-}
-
-impl<'c> Seen<'c> {
-    fn tensor(&self, number: u32) -> &'c Tensor {
-        &self.checkpoint.tensors[number as usize]
-    }
-
-    /// The tensor of the codes.
-    fn codes(&self) -> &'c Tensor {
-        self.tensor(self.codes)
-    }
-
-    /// The number of a side tensor, by the end of its name as it stands in the row.
-    fn number(&self, end: &str) -> Option<u32> {
-        let at = self.format.sides.iter().position(|side| *side == end)?;
-        self.sides[at]
-    }
-
-    /// A side tensor, by the end of its name as it stands in the row.
-    fn side(&self, end: &str) -> Option<&'c Tensor> {
-        Some(self.tensor(self.number(end)?))
-    }
-
-    /// The bytes of a small side tensor, if the data is here.
-    fn small(&self, end: &str) -> Option<&'c [u8]> {
-        let tensor = self.side(end)?;
-        let data = self.checkpoint.data(tensor).ok()?;
-        (data.bytes.len() <= super::PIECE_BYTES).then_some(data.bytes)
-    }
-
-    fn parts(&self) -> Vec<u32> {
-        let mut parts = vec![self.codes];
-        parts.extend(self.sides.iter().flatten());
-        parts
-    }
-}
-
-/// What a row found out about the tensors it was shown.
-struct Found {
-    /// Where the name is not the stem with the row's end.
-    name: Option<String>,
-    shape: Option<Vec<u64>>,
-    elements: u64,
-    padding: Padding,
-    label: String,
-    code_bits: Option<u32>,
-    activation_bits: Option<u32>,
-    rule: zeros::Rule,
-    /// What is odd about it.
-    note: Option<String>,
-}
-
-impl Found {
-    /// A weight of a known shape; `None` if it has more numbers than can be counted.
-    fn new(
-        shape: impl Into<Vec<u64>>,
-        label: String,
-        code_bits: u32,
-        rule: zeros::Rule,
-    ) -> Option<Found> {
-        let shape = shape.into();
-        let elements = shape
-            .iter()
-            .try_fold(1u64, |product, side| product.checked_mul(*side))?;
-        Some(Found {
-            name: None,
-            shape: Some(shape),
-            elements,
-            padding: Padding::None,
-            label,
-            code_bits: Some(code_bits),
-            activation_bits: None,
-            rule,
-            note: None,
-        })
-    }
-}
-
-/// The answer of a row: a weight, not of this format, or of this format but with shapes that do not fit each other.
-type Answer = Result<Option<Found>, &'static str>;
-
-/// Sides of a matrix.
-fn matrix(tensor: &Tensor) -> Option<(u64, u64)> {
-    match *tensor.shape {
-        [rows, columns] => Some((rows, columns)),
-        _ => None,
-    }
-}
-
-/// Whose a tensor is.
-#[derive(Clone, Copy, PartialEq)]
-enum Owner {
-    Free,
-    Weight,
-}
-
-struct Finder<'c> {
-    checkpoint: &'c Checkpoint,
-    settings: &'c Settings,
-    by_name: HashMap<&'c str, u32>,
-    owners: Vec<Owner>,
-    weights: Vec<Weight>,
-    notes: Notes,
-    /// Reused for every name that is looked up.
-    name: String,
-}
-
-impl<'c> Finder<'c> {
-    fn new(checkpoint: &'c Checkpoint, settings: &'c Settings) -> Finder<'c> {
-        // More tensors than 32 bits count do not fit the headers that are read.
-        let numbered = checkpoint.tensors.iter().zip(0u32..);
-        Finder {
-            checkpoint,
-            settings,
-            by_name: numbered.map(|(t, number)| (&*t.name, number)).collect(),
-            owners: vec![Owner::Free; checkpoint.tensors.len()],
-            weights: Vec::new(),
-            notes: Notes::default(),
-            name: String::new(),
-        }
-    }
-
-    /// Shows every tensor whose name ends in a row's mark to that row, in the order of the table.
-    fn find_packed(&mut self) {
-        let checkpoint = self.checkpoint;
-        for tensor in &checkpoint.tensors {
-            for format in FORMATS {
-                let Some(stem) = tensor.name.strip_suffix(format.mark) else {
-                    continue;
-                };
-                if self.shown(format, stem) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Shows the tensors of a stem to a row; says whether they are settled.
-    fn shown(&mut self, format: &'static Format, stem: &'c str) -> bool {
-        let Some(seen) = self.see(format, stem) else {
-            return false;
-        };
-        let found = match (format.read)(&seen) {
-            Ok(None) => return false,
-            Ok(Some(found)) => found,
-            Err(text) => {
-                let text = format!("looks like {}, but {text}; taken as it is", format.name);
-                self.notes.add(&seen.codes().name, text);
-                return true;
-            }
-        };
-        self.accept(&seen, found);
-        true
-    }
-
-    /// Looks the row's tensors up; `None` if one that it needs is missing or another weight's.
-    fn see(&mut self, format: &'static Format, stem: &'c str) -> Option<Seen<'c>> {
-        let codes = self.free(stem, format.codes)?;
-        let mut sides = [None; MAX_SIDES];
-        for (at, end) in format.sides.iter().enumerate() {
-            sides[at] = self.free(stem, end);
-            if sides[at].is_none() && at < format.needs {
-                return None;
-            }
-        }
-        Some(Seen {
-            format,
-            checkpoint: self.checkpoint,
-            settings: self.settings,
-            stem,
-            codes,
-            sides,
-        })
-    }
-
-    /// The tensor of a name, if no weight has it.
-    fn free(&mut self, stem: &str, end: &str) -> Option<u32> {
-        self.name.clear();
-        self.name.push_str(stem);
-        self.name.push_str(end);
-        let number = *self.by_name.get(&*self.name)?;
-        (self.owners[number as usize] == Owner::Free).then_some(number)
-    }
-
-    fn accept(&mut self, seen: &Seen<'c>, found: Found) {
-        let parts = seen.parts();
-        let name = found
-            .name
-            .unwrap_or_else(|| [seen.stem, seen.format.weight].concat());
-        let stored = self.by_name.get(&*name);
-        if stored.is_some_and(|number| !parts.contains(number)) {
-            let text = format!("the file holds `{name}` too; both are taken as they are");
-            self.notes.add(&seen.codes().name, text);
-            return;
-        }
-        if let Some(text) = found.note {
-            self.notes.add(&name, text);
-        }
-        for part in &parts {
-            self.owners[*part as usize] = Owner::Weight;
-        }
-        self.weights.push(Weight {
-            name: name.into(),
-            scheme: seen.format.name,
-            label: found.label,
-            shape: found.shape.map(Vec::into_boxed_slice),
-            padding: found.padding,
-            elements: found.elements,
-            code_bits: found.code_bits,
-            activation_bits: found.activation_bits,
-            bytes: bytes(self.checkpoint, &parts),
-            parts,
-            rule: found.rule,
-        });
-    }
-
-    /// Two packed weights of one name: neither can be the model's, so both are taken apart.
-    fn part_twins(&mut self) {
-        self.weights.sort_by(|a, b| a.name.cmp(&b.name));
-        let twins: Vec<bool> = (0..self.weights.len())
-            .map(|at| {
-                let same =
-                    |other: Option<&Weight>| other.is_some_and(|w| w.name == self.weights[at].name);
-                same(
-                    at.checked_sub(1)
-                        .and_then(|before| self.weights.get(before)),
-                ) || same(self.weights.get(at + 1))
-            })
-            .collect();
-        let mut twin = twins.iter();
-        let (owners, notes) = (&mut self.owners, &mut self.notes);
-        self.weights.retain(|weight| {
-            let is_twin = twin.next() == Some(&true);
-            if is_twin {
-                notes.add(
-                    &weight.name,
-                    "stored in two packed formats; both are taken as they are".into(),
-                );
-                for part in &weight.parts {
-                    owners[*part as usize] = Owner::Free;
-                }
-            }
-            !is_twin
-        });
-    }
-
-    /// What is left is plain, or no weight.
-    fn finish(mut self) -> Weights {
-        let mut others = Vec::new();
-        for (tensor, number) in self.checkpoint.tensors.iter().zip(0u32..) {
-            if self.owners[number as usize] != Owner::Free {
-                continue;
-            }
-            match formats::left_over(tensor) {
-                Some(formats::Leftover::Activations) => others.push(number),
-                Some(formats::Leftover::Side) => {
-                    let text = "belongs to codes that are not there, or not in a format that is known; counted as no weight";
-                    self.notes.add(&tensor.name, text.into());
-                    others.push(number);
-                }
-                None => self.weights.push(plain(tensor, number)),
-            }
-        }
-        self.weights.sort_by(|a, b| a.name.cmp(&b.name));
-        Weights {
-            weights: self.weights,
-            others,
-            notes: self.notes.list,
-        }
-    }
-}
-
-/// A tensor that is the weight itself.
-fn plain(tensor: &Tensor, number: u32) -> Weight {
-    Weight {
-        name: tensor.name.clone(),
-        scheme: formats::PLAIN,
-        label: tensor.dtype.name.into(),
-        shape: Some(tensor.shape.clone()),
-        padding: Padding::None,
-        elements: tensor.elements(),
-        code_bits: Some(tensor.dtype.bits),
-        activation_bits: None,
-        bytes: tensor.bytes,
-        parts: vec![number],
-        rule: zeros::Rule::Numbers,
-    }
-}
-
-/// Bytes of tensors. Those of hostile headers without data may be more than 64 bits hold.
-fn bytes(checkpoint: &Checkpoint, parts: &[u32]) -> u64 {
-    parts.iter().fold(0, |sum: u64, part| {
-        sum.saturating_add(checkpoint.tensors[*part as usize].bytes)
-    })
-}
-
-/// Notes, equal ones as one: a model of a hundred thousand tensors has the same oddity a hundred thousand times.
-#[derive(Default)]
-struct Notes {
-    list: Vec<Note>,
-    by_text: HashMap<String, usize>,
-}
-
-impl Notes {
-    fn add(&mut self, tensor: &str, text: String) {
-        if let Some(note) = self
-            .by_text
-            .get(&text)
-            .and_then(|at| self.list.get_mut(*at))
-        {
-            note.more += 1;
-            return;
-        }
-        self.by_text.insert(text.clone(), self.list.len());
-        self.list.push(Note {
-            tensor: tensor.into(),
-            more: 0,
-            text,
-        });
-    }
+    group::group(checkpoint, settings)
 }

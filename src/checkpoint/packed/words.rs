@@ -7,15 +7,16 @@
 //! gptq       [K b / 32, N]   [G, N b / 32]   [G, N]     [K] (files of old writers lack it)
 //! awq gemm   [K, N b / 32]   [G, N b / 32]   [G, N]
 //! awq gemv   [N, K b / 32]   [N, Z]          [N, Z 32 / b]   Z: words of zero points, rounded up
+//! gemv fast  I16 [N / 4, K]  F16 [8 Z, N]    [8 Z, N]        zero points times scales, less than 0
 //! ```
 //!
 //! All widths follow from the shapes, so a module that was quantized otherwise than the rest needs no rule of its own.
 
 use super::codes::{Direction, Layout, Order};
-use super::zeros::{Grid, Map, Rule, Side, Zero};
+use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Seen, matrix};
 
-/// Code widths that GPTQ has.
+/// Widths of codes.
 const GPTQ_BITS: std::ops::RangeInclusive<u64> = 2..=8;
 
 /// Nibble of a word in which column `j` of eight lies: nibble `i` holds column `[0, 2, 4, 6, 1, 3, 5, 7][i]`.
@@ -26,10 +27,13 @@ struct Words {
     codes: (u64, u64),
     zeros: (u64, u64),
     scales: (u64, u64),
+    /// The number of the tensor of zero points.
+    points: u32,
 }
 
 fn words(seen: &Seen) -> Option<Words> {
-    let (codes, zeros, scales) = (seen.codes(), seen.side(".qzeros")?, seen.side(".scales")?);
+    let (codes, scales) = (seen.codes(), seen.side(".scales")?);
+    let (zeros, points) = seen.numbered(".qzeros")?;
     let dtypes = [codes, zeros].map(|t| t.dtype.name);
     if dtypes != ["I32", "I32"] || !scales.dtype.is_float() {
         return None;
@@ -38,6 +42,7 @@ fn words(seen: &Seen) -> Option<Words> {
         codes: matrix(codes)?,
         zeros: matrix(zeros)?,
         scales: matrix(scales)?,
+        points,
     })
 }
 
@@ -52,6 +57,7 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         codes,
         zeros,
         scales,
+        points,
     }) = words(seen)
     else {
         return Ok(None);
@@ -72,7 +78,8 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         zeros == (groups, words_of(outputs, *bits).unwrap_or(0))
             && inputs(*bits).and_then(|n| words_of(n, *bits)) == Some(codes.0)
     };
-    let hint = seen.settings.bits().filter(fits);
+    let hint = seen.settings.bits().filter(|bits| GPTQ_BITS.contains(bits));
+    let hint = hint.filter(fits);
     let Some(bits) = hint.or_else(|| GPTQ_BITS.clone().find(fits)) else {
         return Err("qweight, qzeros and scales do not agree on a width");
     };
@@ -83,14 +90,9 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         return Err("its groups do not divide its inputs");
     };
     let bits = bits as u32;
-    let written = seen
-        .settings
-        .text("checkpoint_format")
-        .or_else(|| seen.settings.text("format"));
-    let planes = matches!(bits, 5..=7) || written == Some("gptq_p");
+    let Written { planes, less_one } = written(seen, bits);
     let order = if planes { Order::Planes } else { Order::Dense };
-    let less_one = !planes && written != Some("gptq_v2");
-    let mut points = Layout {
+    let mut layout = Layout {
         order,
         ..Layout::along(bits, zeros.1.saturating_mul(4))
     };
@@ -98,13 +100,13 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
     if less_one {
         // The library adds to whole words, with carries, except where codes cross words.
         match 32 % bits {
-            0 => points.add = u32::MAX / super::codes::mask(bits),
+            0 => layout.add = u32::MAX / super::codes::mask(bits),
             _ => plus = 1,
         }
     }
     let side = Side {
-        tensor: seen.number(".qzeros").unwrap_or_default(),
-        layout: points,
+        tensor: points,
+        layout,
         shape: (groups, outputs),
         rows: g_idx.map_or(Map::Per(group), Map::Listed),
         columns: Map::Same,
@@ -115,9 +117,40 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         codes: Layout::new(bits, Direction::Down { columns: outputs }, order),
         scales: scale(seen, (groups, outputs), side.rows, Map::Same),
         zero: Zero::Point { side, plus },
+        absent: 0,
+        dtype: None,
     });
     let label = format!("gptq int{bits} {}", grouped(group, inputs));
-    Ok(Found::new([outputs, inputs], label, bits, rule))
+    let own = ["dynamic", "extra_config"].map(|key| seen.settings.object(key));
+    let said = seen.settings.bits().filter(|said| *said != u64::from(bits));
+    let note = said
+        .filter(|_| own == [None, None])
+        .map(|said| format!("settings say {said} bits, its tensors have {bits}"));
+    Ok(Found::new([outputs, inputs], label, bits, rule).map(|found| Found { note, ..found }))
+}
+
+/// What only settings tell of a GPTQ file.
+struct Written {
+    planes: bool,
+    /// Whether the file holds zero points less one.
+    less_one: bool,
+}
+
+fn written(seen: &Seen, bits: u32) -> Written {
+    // auto-round names the library that reads its files; all but the oldest store zero points as they are.
+    if let Some(packing) = seen.settings.text("packing_format") {
+        return Written {
+            planes: false,
+            less_one: packing.ends_with("auto_gptq"),
+        };
+    }
+    let format = seen.settings.text("checkpoint_format");
+    let format = format.or_else(|| seen.settings.text("format"));
+    let planes = matches!(bits, 5..=7) || format == Some("gptq_p");
+    Written {
+        planes,
+        less_one: !planes && format != Some("gptq_v2"),
+    }
 }
 
 /// AWQ as `version: gemm` writes it.
@@ -126,6 +159,7 @@ pub(super) fn awq_gemm(seen: &Seen) -> Answer {
         codes,
         zeros,
         scales,
+        points,
     }) = words(seen)
     else {
         return Ok(None);
@@ -143,7 +177,7 @@ pub(super) fn awq_gemm(seen: &Seen) -> Answer {
         ..Layout::along(4, words.saturating_mul(4))
     };
     let side = Side {
-        tensor: seen.number(".qzeros").unwrap_or_default(),
+        tensor: points,
         layout: along,
         shape: (groups, outputs),
         rows: Map::Per(group),
@@ -155,6 +189,8 @@ pub(super) fn awq_gemm(seen: &Seen) -> Answer {
         codes: along,
         scales: scale(seen, (groups, outputs), Map::Per(group), Map::Same),
         zero: Zero::Point { side, plus: 0 },
+        absent: 0,
+        dtype: None,
     });
     let label = format!("awq int4 {}", grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, 4, rule))
@@ -166,6 +202,7 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
         codes,
         zeros,
         scales,
+        points,
     }) = words(seen)
     else {
         return Ok(None);
@@ -178,18 +215,12 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
     let Some(inputs) = words.checked_mul(8) else {
         return Err("its inputs cannot be counted");
     };
-    // Words of zero points are a whole number, for small groups of two or four words.
-    let fits = |group: &u64| {
-        let unit = (128 / (*group).max(1)).clamp(1, 4);
-        inputs.div_ceil(*group).div_ceil(8).div_ceil(unit) * unit == zeros.1
-    };
-    let hint = seen.settings.group_size().filter(|g| *g > 0).filter(fits);
-    let Some(group) = hint.or_else(|| [128, 64, 32].into_iter().find(fits)) else {
+    let Some(group) = padded_group(inputs, zeros.1, seen) else {
         return Err("its groups do not divide its inputs");
     };
     let groups = scales.1;
     let side = Side {
-        tensor: seen.number(".qzeros").unwrap_or_default(),
+        tensor: points,
         layout: Layout::along(4, zeros.1.saturating_mul(4)),
         shape: (outputs, groups),
         rows: Map::Same,
@@ -201,30 +232,96 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
         codes: Layout::along(4, words.saturating_mul(4)),
         scales: scale(seen, (outputs, groups), Map::Same, Map::Per(group)),
         zero: Zero::Point { side, plus: 0 },
+        absent: 0,
+        dtype: None,
     });
     let label = format!("awq int4 {}", grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, 4, rule))
 }
 
+/// AWQ as `version: gemv_fast` writes it: words of 16 bits, and zero points that are multiplied by their scale already.
+pub(super) fn awq_gemv_fast(seen: &Seen) -> Answer {
+    let codes = seen.codes();
+    let (Some((scales, scale)), Some((points, point))) =
+        (seen.numbered(".scales"), seen.numbered(".qzeros"))
+    else {
+        return Ok(None);
+    };
+    if codes.dtype.name != "I16" || !scales.dtype.is_float() || points.dtype != scales.dtype {
+        return Ok(None);
+    }
+    let (Some((high, inputs)), Some((groups, outputs))) = (matrix(codes), matrix(scales)) else {
+        return Err("its tensors are no matrices");
+    };
+    if high.checked_mul(4) != Some(outputs) || points.shape != scales.shape || inputs % 64 != 0 {
+        return Err("qweight, qzeros and scales do not agree on a layout");
+    }
+    let Some(group) = padded_group(inputs, groups / 8, seen) else {
+        return Err("its groups do not divide its inputs");
+    };
+    let side = |number| Side {
+        tensor: number,
+        layout: Layout::new(
+            scales.dtype.bits,
+            Direction::Transposed { rows: outputs },
+            Order::Dense,
+        ),
+        shape: (outputs, groups),
+        rows: Map::Same,
+        columns: Map::Per(group),
+    };
+    let rule = Rule::grid(Grid {
+        rows: outputs,
+        columns: inputs,
+        codes: Layout::new(4, Direction::Interleaved { columns: inputs }, Order::Dense),
+        zero: Zero::Nearest {
+            scale: side(scale),
+            shift: side(point),
+        },
+        scales: Vec::new(),
+        absent: 0,
+        dtype: None,
+    });
+    let label = format!("awq int4 {}", grouped(group, inputs));
+    Ok(Found::new([outputs, inputs], label, 4, rule))
+}
+
+/// Size of the groups whose zero points take so many words of eight, padded: for small groups to two or four words.
+fn padded_group(inputs: u64, words: u64, seen: &Seen) -> Option<u64> {
+    let fits = |group: &u64| {
+        let unit = (128 / *group).clamp(1, 4);
+        inputs
+            .div_ceil(*group)
+            .div_ceil(8)
+            .checked_next_multiple_of(unit)
+            == Some(words)
+    };
+    let hint = seen.settings.group_size().filter(|group| *group > 0);
+    hint.filter(fits)
+        .or_else(|| [128, 64, 32].into_iter().find(fits))
+}
+
 fn scale(seen: &Seen, shape: (u64, u64), rows: Map, columns: Map) -> Vec<Side> {
-    let scale = seen.side(".scales").zip(seen.number(".scales"));
+    let scale = seen.numbered(".scales");
     scale
         .map(|(tensor, number)| Side::of(tensor, number, shape, rows, columns))
         .into_iter()
         .collect()
 }
 
-/// How many numbers share a scale, where `count` of them have `groups`: as the settings say if that fits, else evenly, else
-/// the power of two of which only the last group is cut.
+/// How many numbers share a scale, where `count` of them have `groups`: as the settings say if that fits, else evenly if that
+/// is a size that groups have, else the power of two of which only the last group is cut.
 pub(super) fn group_size(count: u64, groups: u64, hint: Option<u64>) -> Option<u64> {
     let fits = |group: &u64| *group > 0 && count.div_ceil(*group) == groups;
     if groups == 0 || groups > count {
         return None;
     }
     let even = Some(count / groups).filter(|_| count.is_multiple_of(groups));
+    let usual = even.filter(|group| group.is_multiple_of(8) || groups == 1 || *group == 1);
     hint.filter(fits)
-        .or(even)
+        .or(usual)
         .or_else(|| (0..u64::BITS).map(|power| 1 << power).find(fits))
+        .or(even)
 }
 
 /// `g128`, or `channel` where the whole row is one group.
@@ -250,6 +347,7 @@ mod tests {
     #[test]
     fn the_last_group_may_be_cut() {
         assert_eq!(group_size(80, 3, None), Some(32));
+        assert_eq!(group_size(132, 2, None), Some(128));
         assert_eq!(group_size(80, 0, None), None);
         assert_eq!(group_size(3, 4, None), None);
     }

@@ -6,10 +6,10 @@
 //! loop that it replaces.
 
 use super::super::{Checkpoint, CheckpointError, Data, Tensor};
-use super::Weight;
 use super::codes::{CHUNK, Layout, mask};
-use crate::dtype::NumberKind;
-use crate::dtype::StoredType;
+use super::floats::{is_finite, number, rounded, zero_bits};
+use super::rules::{Grid, Map, Rule, Side, Zero};
+use super::{Weight, bitsandbytes, trained};
 
 /// How many weights are exactly 0; `None` where a format has no code that stands for 0, as [`Weight::without_zeros`] says.
 pub fn zeros(checkpoint: &Checkpoint, weight: &Weight) -> Result<Option<u64>, CheckpointError> {
@@ -17,6 +17,8 @@ pub fn zeros(checkpoint: &Checkpoint, weight: &Weight) -> Result<Option<u64>, Ch
     match &weight.rule {
         Rule::Numbers => numbers(checkpoint, codes).map(Some),
         Rule::Grid(grid) => grid_zeros(checkpoint, codes, grid).map(Some),
+        Rule::Lookup(lookup) => bitsandbytes::zeros(checkpoint, codes, lookup).map(Some),
+        Rule::Trained(quantizer) => trained::zeros(checkpoint, codes, quantizer).map(Some),
         Rule::None(_) => Ok(None),
     }
 }
@@ -31,124 +33,9 @@ impl Weight {
     }
 }
 
-/// How the zeros of a weight are found.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Rule {
-    /// The codes are numbers of their dtype.
-    Numbers,
-    /// Codes against zero points and scales.
-    Grid(Box<Grid>),
-    /// No code stands for 0, and why.
-    None(&'static str),
-}
-
-/// A matrix of codes, and what says which of them are 0.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Grid {
-    pub(super) rows: u64,
-    pub(super) columns: u64,
-    pub(super) codes: Layout,
-    pub(super) zero: Zero,
-    /// Scales that may be 0.
-    pub(super) scales: Vec<Side>,
-}
-
-/// Which codes stand for 0.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Zero {
-    /// Those of which these bits are this value: one code, or two that differ in the sign.
-    Masked { mask: u32, value: u32 },
-    /// The zero point of the group, and so many more, in the width of the codes.
-    Point { side: Side, plus: u32 },
-}
-
-/// A tensor beside the codes: its matrix, and which of its rows and columns belong to a code.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Side {
-    pub(super) tensor: u32,
-    pub(super) layout: Layout,
-    /// Sides of its matrix.
-    pub(super) shape: (u64, u64),
-    pub(super) rows: Map,
-    pub(super) columns: Map,
-}
-
-/// Which row (or column) of a side tensor belongs to a row (or column) of codes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Map {
-    /// The only one.
-    One,
-    /// The same.
-    Same,
-    /// One for each so many.
-    Per(u64),
-    /// One for each `per` of `of`, and then from the beginning for the next `of`: matrices on top of each other.
-    Stacked { per: u64, of: u64 },
-    /// As a tensor of 32-bit integers lists them.
-    Listed(u32),
-}
-
-impl Rule {
-    pub(super) fn grid(grid: Grid) -> Rule {
-        Rule::Grid(Box::new(grid))
-    }
-}
-
-impl Zero {
-    /// The one code.
-    pub(super) fn code(value: u32) -> Zero {
-        Zero::Masked {
-            mask: u32::MAX,
-            value,
-        }
-    }
-
-    /// Zero of a float with a sign, the highest of so many bits.
-    pub(super) fn signed(bits: u32) -> Zero {
-        Zero::Masked {
-            mask: mask(bits) >> 1,
-            value: 0,
-        }
-    }
-}
-
-impl Side {
-    /// A matrix of numbers, as stored.
-    pub(super) fn of(
-        tensor: &Tensor,
-        number: u32,
-        shape: (u64, u64),
-        rows: Map,
-        columns: Map,
-    ) -> Side {
-        let bits = tensor.dtype.bits;
-        Side {
-            tensor: number,
-            layout: Layout::along(bits, shape.1.saturating_mul(bits.into()).div_ceil(8)),
-            shape,
-            rows,
-            columns,
-        }
-    }
-}
-
 /// The tensor of the codes.
 fn codes<'c>(checkpoint: &'c Checkpoint, weight: &Weight) -> &'c Tensor {
     &checkpoint.tensors[weight.parts[0] as usize]
-}
-
-/// The bits of a number that are 0 in a zero and in nothing else; `None` for a dtype without zero.
-fn zero_bits(dtype: StoredType) -> Option<u64> {
-    let all = u64::MAX >> (64 - dtype.bits.clamp(1, 64));
-    match dtype.kind {
-        NumberKind::Exponent => None,
-        // Two numbers; the signs are bits 31 and 63.
-        NumberKind::Float if dtype.name.starts_with('C') => Some(0x7fff_ffff_7fff_ffff),
-        // What would be -0 is not a number there.
-        NumberKind::Float if dtype.name.ends_with("FNUZ") => Some(all),
-        NumberKind::Float => Some(all >> 1),
-        NumberKind::Signed | NumberKind::Unsigned | NumberKind::Bool => Some(all),
-    }
 }
 
 /// Zeros among plain numbers.
@@ -158,15 +45,7 @@ fn numbers(checkpoint: &Checkpoint, tensor: &Tensor) -> Result<u64, CheckpointEr
     };
     let data = checkpoint.data(tensor)?;
     if tensor.dtype.bits == 6 {
-        let layout = Layout::along(6, data.bytes.len() as u64);
-        let zero = Zero::signed(6);
-        let grid = Grid {
-            rows: 1,
-            columns: tensor.elements(),
-            codes: layout,
-            zero,
-            scales: Vec::new(),
-        };
+        let grid = Grid::floats(1, tensor.elements(), 6);
         return grid_zeros(checkpoint, tensor, &grid);
     }
     Ok(all_equal(data, tensor.dtype.bits, mask, 0))
@@ -201,11 +80,15 @@ fn grid_zeros(
     tensor: &Tensor,
     grid: &Grid,
 ) -> Result<u64, CheckpointError> {
+    // Rows without columns are none, however many a header claims.
+    if grid.rows == 0 || grid.columns == 0 {
+        return Ok(grid.absent);
+    }
     let data = checkpoint.data(tensor)?;
-    let misfit = |reason: &str| misfit(checkpoint, tensor, reason);
     let needed = grid.codes.bytes(grid.rows, grid.columns);
     if needed.is_none_or(|needed| needed > tensor.bytes) {
-        return Err(misfit("it has fewer codes than its shape says"));
+        let reason = "it has fewer codes than its shape says";
+        return Err(misfit(checkpoint, tensor, reason));
     }
     let mut dead = Vec::new();
     for side in &grid.scales {
@@ -214,48 +97,33 @@ fn grid_zeros(
             dead.push(scales);
         }
     }
-    let mut point = None;
-    match &grid.zero {
-        Zero::Masked { mask, value } => {
-            let bits = grid.codes.bits;
-            // No gap between rows, so the tensor is one row.
-            let row_bits = grid.columns.saturating_mul(bits.into());
-            let whole = row_bits.is_multiple_of(8)
-                && grid.codes == Layout::along(bits, row_bits / 8)
-                && needed == Some(tensor.bytes);
-            if dead.is_empty() && whole && matches!(bits, 4 | 8 | 16 | 32) {
-                return Ok(all_equal(data, bits, (*mask).into(), (*value).into()));
-            }
+    if let Zero::Masked { mask, value } = grid.zero {
+        let bits = grid.codes.bits;
+        // No gap between rows, so the tensor is one row.
+        let row_bits = grid.columns.saturating_mul(bits.into());
+        let whole = row_bits.is_multiple_of(8)
+            && grid.codes == Layout::along(bits, row_bits / 8)
+            && needed == Some(tensor.bytes);
+        if dead.is_empty() && whole && matches!(bits, 4 | 8 | 16 | 32) {
+            let found = all_equal(data, bits, mask.into(), value.into());
+            return Ok(grid.absent + found);
         }
-        Zero::Point { side, .. } => point = Some(Loaded::new(checkpoint, side, grid)?),
     }
-    let mut found = 0;
+    let mut test = Test::new(checkpoint, grid)?;
+    let mut found = grid.absent;
     let (mut codes, mut is_zero) = (vec![0; CHUNK], vec![false; CHUNK]);
     for row in 0..grid.rows {
         for first in (0..grid.columns).step_by(CHUNK) {
             let here = (grid.columns - first).min(CHUNK as u64) as usize;
             let (codes, is_zero) = (&mut codes[..here], &mut is_zero[..here]);
             grid.codes.read(data.bytes, row, first, codes);
-            match (&grid.zero, &mut point) {
-                (Zero::Point { plus, .. }, Some(points)) => {
-                    let points = points.chunk(row, first, here)?;
-                    let mask = mask(grid.codes.bits);
-                    for ((is_zero, code), point) in is_zero.iter_mut().zip(&*codes).zip(points) {
-                        *is_zero = *code == point.wrapping_add(*plus) & mask;
-                    }
-                }
-                (Zero::Masked { mask, value }, _) => {
-                    for (is_zero, code) in is_zero.iter_mut().zip(&*codes) {
-                        *is_zero = code & mask == *value;
-                    }
-                }
-                (Zero::Point { .. }, None) => is_zero.fill(false),
-            }
+            test.ask(row, first, codes, is_zero)?;
             for scales in &mut dead {
                 let mask = scales.zero_bits;
                 let scales = scales.chunk(row, first, here)?;
-                for (is_zero, scale) in is_zero.iter_mut().zip(scales) {
-                    *is_zero |= u64::from(*scale) & mask == 0;
+                for ((is_zero, code), scale) in is_zero.iter_mut().zip(&*codes).zip(scales) {
+                    *is_zero |= u64::from(*scale) & mask == 0
+                        && grid.dtype.is_none_or(|dtype| is_finite(*code, dtype));
                 }
             }
             found += is_zero.iter().filter(|z| **z).count() as u64;
@@ -264,7 +132,118 @@ fn grid_zeros(
     Ok(found)
 }
 
-fn misfit(checkpoint: &Checkpoint, tensor: &Tensor, reason: &str) -> CheckpointError {
+/// A [`Zero`] with its tensors at hand.
+enum Test<'c> {
+    Masked {
+        mask: u32,
+        value: u32,
+    },
+    Point {
+        points: Loaded<'c>,
+        plus: u32,
+        mask: u32,
+    },
+    Product {
+        scales: Loaded<'c>,
+        shifts: Loaded<'c>,
+        sign: f32,
+    },
+    Nearest {
+        scales: Loaded<'c>,
+        shifts: Loaded<'c>,
+    },
+    Equal(Loaded<'c>),
+}
+
+impl<'c> Test<'c> {
+    fn new(checkpoint: &'c Checkpoint, grid: &'c Grid) -> Result<Test<'c>, CheckpointError> {
+        let load = |side: &'c Side| Loaded::new(checkpoint, side, grid);
+        Ok(match &grid.zero {
+            Zero::Masked { mask, value } => Test::Masked {
+                mask: *mask,
+                value: *value,
+            },
+            Zero::Point { side, plus } => Test::Point {
+                points: load(side)?,
+                plus: *plus,
+                mask: mask(grid.codes.bits),
+            },
+            Zero::Product {
+                scale,
+                shift,
+                minus,
+            } => Test::Product {
+                scales: load(scale)?,
+                shifts: load(shift)?,
+                sign: if *minus { 1.0 } else { -1.0 },
+            },
+            Zero::Nearest { scale, shift } => Test::Nearest {
+                scales: load(scale)?,
+                shifts: load(shift)?,
+            },
+            Zero::Equal(side) => Test::Equal(load(side)?),
+        })
+    }
+
+    /// Says which codes of a row, from column `first` on, stand for 0.
+    fn ask(
+        &mut self,
+        row: u64,
+        first: u64,
+        codes: &[u32],
+        is_zero: &mut [bool],
+    ) -> Result<(), CheckpointError> {
+        let here = codes.len();
+        let all = is_zero.iter_mut().zip(codes);
+        match self {
+            Test::Masked { mask, value } => {
+                all.for_each(|(is_zero, code)| *is_zero = code & *mask == *value);
+            }
+            Test::Point { points, plus, mask } => {
+                let points = points.chunk(row, first, here)?;
+                for ((is_zero, code), point) in all.zip(points) {
+                    *is_zero = *code == point.wrapping_add(*plus) & *mask;
+                }
+            }
+            Test::Product {
+                scales,
+                shifts,
+                sign,
+            } => {
+                let dtype = scales.tensor.dtype;
+                let shift_dtype = shifts.tensor.dtype;
+                let sides = scales.chunk(row, first, here)?;
+                let sides = sides.iter().zip(shifts.chunk(row, first, here)?);
+                for ((is_zero, code), (scale, shift)) in all.zip(sides) {
+                    let product = *code as f32 * number(*scale, dtype);
+                    let other = *sign * number(*shift, shift_dtype);
+                    // Rounding moves a number by less than that, so most need not be rounded.
+                    let near = (product - other).abs() <= product.abs() / 128.0 + 1e-7;
+                    *is_zero = near && rounded(product, dtype) == other;
+                }
+            }
+            Test::Nearest { scales, shifts } => {
+                let dtype = scales.tensor.dtype;
+                let sides = scales.chunk(row, first, here)?;
+                let sides = sides.iter().zip(shifts.chunk(row, first, here)?);
+                for ((is_zero, code), (scale, shift)) in all.zip(sides) {
+                    let point = -number(*shift, dtype) / number(*scale, dtype);
+                    *is_zero = *code as f32 == point.round_ties_even();
+                }
+            }
+            Test::Equal(points) => {
+                let dtype = points.tensor.dtype;
+                let points = points.chunk(row, first, here)?;
+                for ((is_zero, code), point) in all.zip(points) {
+                    *is_zero = *code as f32 == number(*point, dtype);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn misfit(checkpoint: &Checkpoint, tensor: &Tensor, reason: &str) -> CheckpointError {
     CheckpointError::Data {
         file: checkpoint.file(tensor).label.clone(),
         reason: format!("tensor `{}`: {reason}", tensor.name),
@@ -389,6 +368,21 @@ impl<'c> Loaded<'c> {
                 return Err(outside());
             }
             self.side.layout.read(self.bytes, side_row, first, chunk);
+        } else if let Map::Per(per) = self.columns.map {
+            let per = per.max(1);
+            let (mut at, mut value) = (0, [0]);
+            while at < here {
+                let column = (first + at as u64) / per;
+                if column >= self.side.shape.1 {
+                    return Err(outside());
+                }
+                let layout = &self.side.layout;
+                layout.read(self.bytes, side_row, column, &mut value);
+                let end = (column + 1).saturating_mul(per) - first;
+                let end = end.min(here as u64) as usize;
+                chunk[at..end].fill(value[0]);
+                at = end;
+            }
         } else {
             let (mut last, mut value) = (None, [0]);
             for (out, column) in chunk.iter_mut().zip(first..) {
@@ -407,5 +401,17 @@ impl<'c> Loaded<'c> {
         }
         self.holds = wanted;
         Ok(&self.chunk[..here])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_zeros_of_a_float_count_and_nothing_else() {
+        let bf16 = [0u16, 0x8000, 1, 0x3f80].map(u16::to_le_bytes).concat();
+        assert_eq!(equal(&bf16, 16, 0x7fff, 0), 2);
+        assert_eq!(equal(&[0x80, 0x08, 0x1f], 4, 7, 0), 4);
     }
 }

@@ -1,0 +1,186 @@
+//! Sets of channels: which of `n` channels have a property, such as being null.
+
+/// A set of channels out of `n`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Channels {
+    n: usize,
+    words: Vec<u64>,
+}
+
+impl Channels {
+    /// No channel of `n`.
+    pub fn none(n: usize) -> Channels {
+        Channels {
+            n,
+            words: vec![0; n.div_ceil(64)],
+        }
+    }
+
+    /// Every channel of `n`.
+    pub fn all(n: usize) -> Channels {
+        let mut all = Channels::none(n);
+        (0..n).for_each(|channel| all.insert(channel));
+        all
+    }
+
+    /// The channels for which something holds.
+    pub fn of(n: usize, holds: impl Fn(usize) -> bool) -> Channels {
+        let mut set = Channels::none(n);
+        (0..n).filter(|c| holds(*c)).for_each(|c| set.insert(c));
+        set
+    }
+
+    /// How many channels there are, in the set or not.
+    pub fn width(&self) -> usize {
+        self.n
+    }
+
+    /// How many are in the set.
+    pub fn count(&self) -> usize {
+        self.words
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
+    }
+
+    /// Whether none is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
+    /// Whether a channel is in the set; one beyond the last is not.
+    pub fn contains(&self, channel: usize) -> bool {
+        self.words
+            .get(channel / 64)
+            .is_some_and(|word| word >> (channel % 64) & 1 == 1)
+    }
+
+    /// Puts a channel into the set; one beyond the last is left out.
+    pub fn insert(&mut self, channel: usize) {
+        if channel < self.n {
+            self.words[channel / 64] |= 1 << (channel % 64);
+        }
+    }
+
+    /// The channels of the set, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        (0..self.n).filter(|channel| self.contains(*channel))
+    }
+
+    /// Channels that are in both. Sets of different widths have nothing to do with each other: none is in both, except that
+    /// a single channel stands for all of them, as in a sum that broadcasts.
+    pub fn and(&self, other: &Channels) -> Channels {
+        let (a, b) = self.broadcast(other);
+        if a.n != b.n {
+            return Channels::none(a.n.max(b.n));
+        }
+        let words = a.words.iter().zip(&b.words).map(|(x, y)| x & y).collect();
+        Channels { n: a.n, words }
+    }
+
+    /// Channels that are in either. Of different widths: none.
+    pub fn or(&self, other: &Channels) -> Channels {
+        let (a, b) = self.broadcast(other);
+        if a.n != b.n {
+            return Channels::none(a.n.max(b.n));
+        }
+        let words = a.words.iter().zip(&b.words).map(|(x, y)| x | y).collect();
+        Channels { n: a.n, words }
+    }
+
+    fn broadcast(&self, other: &Channels) -> (Channels, Channels) {
+        match (self.n, other.n) {
+            (1, n) if n > 1 => (self.each(n), other.clone()),
+            (n, 1) if n > 1 => (self.clone(), other.each(n)),
+            _ => (self.clone(), other.clone()),
+        }
+    }
+
+    /// Each channel becomes `times` neighbours: a channel that is flattened to its positions.
+    pub fn each(&self, times: usize) -> Channels {
+        Channels::of(self.n * times, |channel| {
+            self.contains(channel / times.max(1))
+        })
+    }
+
+    /// The sets side by side.
+    pub fn concat(parts: &[Channels]) -> Channels {
+        let mut whole = Channels::none(parts.iter().map(|part| part.n).sum());
+        let mut at = 0;
+        for part in parts {
+            part.iter().for_each(|channel| whole.insert(at + channel));
+            at += part.n;
+        }
+        whole
+    }
+
+    /// The `i`-th of `of` equal runs.
+    pub fn part(&self, i: usize, of: usize) -> Channels {
+        let n = self.n / of.max(1);
+        Channels::of(n, |channel| self.contains(i * n + channel))
+    }
+
+    /// Runs of `run` channels, each repeated `times` over: key-value heads that serve several query heads.
+    pub fn repeat_runs(&self, run: usize, times: usize) -> Channels {
+        let (run, times) = (run.max(1), times.max(1));
+        Channels::of(self.n * times, |channel| {
+            let head = channel / run / times;
+            self.contains(head * run + channel % run)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(n: usize, channels: &[usize]) -> Channels {
+        Channels::of(n, |channel| channels.contains(&channel))
+    }
+
+    #[track_caller]
+    fn check(set: &Channels, n: usize, expected: &[usize]) {
+        assert_eq!(
+            (set.width(), set.iter().collect::<Vec<_>>()),
+            (n, expected.to_vec())
+        );
+        assert_eq!(set.count(), expected.len());
+    }
+
+    #[test]
+    fn sets_of_one_width_intersect_and_unite() {
+        let (a, b) = (set(130, &[0, 64, 129]), set(130, &[64, 128]));
+        check(&a.and(&b), 130, &[64]);
+        check(&a.or(&b), 130, &[0, 64, 128, 129]);
+    }
+
+    #[test]
+    fn sets_of_different_widths_share_nothing() {
+        check(&set(4, &[1]).and(&set(6, &[1])), 6, &[]);
+        check(&set(4, &[1]).or(&set(6, &[1])), 6, &[]);
+    }
+
+    #[test]
+    fn one_channel_stands_for_all() {
+        check(&set(1, &[0]).and(&set(3, &[2])), 3, &[2]);
+        check(&set(1, &[]).or(&set(3, &[2])), 3, &[2]);
+    }
+
+    #[test]
+    fn flattening_widens_a_channel_to_its_positions() {
+        check(&set(3, &[1]).each(2), 6, &[2, 3]);
+    }
+
+    #[test]
+    fn parts_lie_side_by_side() {
+        let whole = Channels::concat(&[set(2, &[1]), set(3, &[0])]);
+        check(&whole, 5, &[1, 2]);
+        check(&set(6, &[2, 5]).part(1, 3), 2, &[0]);
+    }
+
+    #[test]
+    fn key_value_heads_repeat_per_query_head() {
+        // Two heads of two channels, each serving two query heads.
+        check(&set(4, &[0, 3]).repeat_runs(2, 2), 8, &[0, 2, 5, 7]);
+    }
+}
