@@ -151,6 +151,14 @@ pub fn visible(text: &str) -> String {
     out
 }
 
+/// [`visible`] for at most so many characters of a text that may have any length.
+pub fn clipped(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => visible(text),
+        Some((at, _)) => format!("{}...", visible(&text[..at])),
+    }
+}
+
 /// [`visible`] for text whose line breaks are ours.
 pub fn visible_lines(text: &str) -> String {
     text.split('\n').map(visible).collect::<Vec<_>>().join("\n")

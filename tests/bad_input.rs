@@ -10,7 +10,7 @@ use bitcost::db::Db;
 use bitcost::model::{Asked, Model, PRIMITIVES, Phase};
 use bitcost::source::Catalog;
 use bitcost::value::{Name, Object, Value};
-use common::{Folder, Ran, at, int, json, list, parse, run, stdout};
+use common::{Folder, Ran, at, int, json, list, parse, refused, run, stdout};
 use proptest::prelude::*;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -52,36 +52,6 @@ fn config(changes: &[(&str, &str)]) -> String {
         .map(|(k, v)| format!("\"{k}\": {v}"))
         .collect();
     format!("{{{}}}", fields.join(",\n"))
-}
-
-/// Claims that a run ended with this code, one error that mentions all of this, and nothing on standard output.
-#[track_caller]
-fn refused(ran: &Ran, code: i32, mentions: &[&str]) {
-    assert!(
-        !ran.err.contains("panicked") && !ran.err.contains("overflowed its stack"),
-        "{}",
-        ran.err
-    );
-    assert_eq!(
-        (ran.code, ran.out.as_str()),
-        (Some(code), ""),
-        "{}",
-        ran.err
-    );
-    assert!(ran.err.starts_with("error: "), "{}", ran.err);
-    let errors = ran
-        .err
-        .lines()
-        .filter(|line| line.starts_with("error:"))
-        .count();
-    assert_eq!(errors, 1, "{}", ran.err);
-    for mention in mentions {
-        assert!(
-            ran.err.contains(mention),
-            "the error does not mention `{mention}`:\n{}",
-            ran.err
-        );
-    }
 }
 
 /// Claims that a command line is refused with exit code 2.

@@ -11,9 +11,12 @@
 //! of values nor a second copy of its text; the crate `safetensors` does not refuse double keys and names fewer tensors in
 //! its errors.
 
+use super::shown;
 use crate::dtype::StoredType;
+use crate::units;
 use serde::Deserializer;
 use serde::de::{Error, MapAccess, Visitor};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -91,9 +94,23 @@ pub enum HeaderError {
         /// Where the one before it ended.
         expected: u64,
     },
-    /// Data that ends before the last tensor does, or goes on after it.
-    #[error("the tensors take {tensors} bytes, the file has {file} after its header{}", if file < tensors { "; it was probably cut short" } else { "" })]
-    WrongTotal {
+    /// `head -c 1000 model.safetensors`
+    #[error(
+        "tensor `{tensor}` ends at byte {end} of the data, the file after {file}; it was probably cut short"
+    )]
+    Cut {
+        /// The first tensor that is not whole.
+        tensor: String,
+        /// Where it ends.
+        end: u64,
+        /// What the file has.
+        file: u64,
+    },
+    /// Data that goes on after the last tensor.
+    #[error(
+        "the tensors take {tensors} bytes, the file has {file} after its header; what the rest is nobody says"
+    )]
+    TooMuch {
         /// Where the last tensor ends.
         tensors: u64,
         /// What the file has.
@@ -112,15 +129,22 @@ pub fn read(json: &[u8], data_bytes: u64) -> Result<Header, HeaderError> {
     for tensor in &header.tensors {
         if tensor.begin != expected {
             return Err(HeaderError::NotTiled {
-                tensor: tensor.name.to_string(),
+                tensor: shown(&tensor.name),
                 begin: tensor.begin,
                 expected,
+            });
+        }
+        if tensor.end > data_bytes {
+            return Err(HeaderError::Cut {
+                tensor: shown(&tensor.name),
+                end: tensor.end,
+                file: data_bytes,
             });
         }
         expected = tensor.end;
     }
     if expected != data_bytes {
-        return Err(HeaderError::WrongTotal {
+        return Err(HeaderError::TooMuch {
             tensors: expected,
             file: data_bytes,
         });
@@ -134,16 +158,45 @@ fn parse(json: &[u8]) -> Result<Header, HeaderError> {
     let header = reader
         .deserialize_map(Entries { found: &mut found })
         .and_then(|header| reader.end().map(|()| header));
-    match (header, found) {
-        (_, Some(error)) => Err(error),
-        (Ok(header), None) => Ok(header),
-        (Err(error), None) => Err(HeaderError::Malformed(error.to_string())),
+    let header = match (header, found) {
+        (_, Some(error)) => return Err(error),
+        (Ok(header), None) => header,
+        (Err(error), None) => return Err(HeaderError::Malformed(malformed(&error))),
+    };
+    let names = header.tensors.iter().map(|tensor| &*tensor.name);
+    match twice(names, header.tensors.len()) {
+        Some(name) => Err(HeaderError::Malformed(stands_twice(name))),
+        None => Ok(header),
+    }
+}
+
+/// The first of so many names that stood before. Asked at the end, so that no name has to be kept a second time.
+pub(super) fn twice<'n>(
+    mut names: impl Iterator<Item = &'n str>,
+    number: usize,
+) -> Option<&'n str> {
+    let mut seen = HashSet::with_capacity(number);
+    names.find(|name| !seen.insert(*name))
+}
+
+pub(super) fn stands_twice(name: &str) -> String {
+    format!("`{}` stands twice", shown(name))
+}
+
+/// What serde says, which may quote the file at any length; the place stands at the end.
+pub(super) fn malformed(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    // Room for a name and what is wrong with it.
+    match text.strip_suffix(&place) {
+        Some(what) => format!("{}{place}", units::clipped(what, 640)),
+        None => units::clipped(&text, 640),
     }
 }
 
 /// Bytes of a tensor, if shape and width make whole ones.
 fn bytes_of(name: &str, dtype: StoredType, shape: &[u64], given: u64) -> Result<u64, HeaderError> {
-    let overflow = || HeaderError::ShapeOverflow(name.into());
+    let overflow = || HeaderError::ShapeOverflow(shown(name));
     let elements = shape
         .iter()
         .try_fold(1u64, |product, side| product.checked_mul(*side))
@@ -152,7 +205,7 @@ fn bytes_of(name: &str, dtype: StoredType, shape: &[u64], given: u64) -> Result<
         .checked_mul(dtype.bits.into())
         .ok_or_else(overflow)?;
     let wrong = |needed: String| HeaderError::WrongLength {
-        tensor: name.into(),
+        tensor: shown(name),
         needed,
         given,
     };
@@ -172,8 +225,9 @@ struct Entries<'f> {
 
 /// The value of one entry, as it is written.
 #[derive(serde::Deserialize)]
-struct Written {
-    dtype: String,
+struct Written<'j> {
+    #[serde(borrow)]
+    dtype: Cow<'j, str>,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
@@ -187,20 +241,22 @@ impl<'de> Visitor<'de> for Entries<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
         let mut header = Header::default();
-        let mut seen: HashSet<Box<str>> = HashSet::new();
+        let mut has_metadata = false;
         while let Some(name) = map.next_key::<String>()? {
-            let shown = || crate::value::shortened(&name).to_string();
-            if !seen.insert(name.clone().into()) {
-                return Err(A::Error::custom(format!("`{}` stands twice", shown())));
-            }
             if name == "__metadata__" {
-                header.metadata = map.next_value::<Strings>()?.0;
+                if std::mem::replace(&mut has_metadata, true) {
+                    return Err(A::Error::custom(stands_twice(&name)));
+                }
+                let strings = map.next_value::<Strings>();
+                header.metadata = strings
+                    .map_err(|e| A::Error::custom(format!("`__metadata__`: {}", inner(&e))))?
+                    .0;
                 continue;
             }
-            let written: Written = map
-                .next_value()
-                .map_err(|e| A::Error::custom(format!("tensor `{}`: {e}", shown())))?;
-            match described(&shown(), &name, written) {
+            let written: Written<'de> = map.next_value().map_err(|e| {
+                A::Error::custom(format!("tensor `{}`: {}", shown(&name), inner(&e)))
+            })?;
+            match described(&name, written) {
                 Ok(tensor) => header.tensors.push(tensor),
                 Err(error) => {
                     *self.found = Some(error);
@@ -213,19 +269,25 @@ impl<'de> Visitor<'de> for Entries<'_> {
     }
 }
 
-fn described(shown: &str, name: &str, written: Written) -> Result<Described, HeaderError> {
+/// What is wrong with a value; the place is found anew when the whole is.
+fn inner(error: &impl fmt::Display) -> String {
+    let text = error.to_string();
+    units::clipped(text.split(" at line ").next().unwrap_or(&text), 320)
+}
+
+fn described(name: &str, written: Written<'_>) -> Result<Described, HeaderError> {
     let dtype = StoredType::named(&written.dtype).ok_or_else(|| HeaderError::UnknownDtype {
-        tensor: shown.into(),
-        dtype: crate::value::shortened(&written.dtype).to_string(),
+        tensor: shown(name),
+        dtype: shown(&written.dtype),
     })?;
     if written.shape.len() > MAX_DIMENSIONS {
-        return Err(HeaderError::TooManyDimensions(shown.into()));
+        return Err(HeaderError::TooManyDimensions(shown(name)));
     }
     let (begin, end) = written.data_offsets;
     let given = end
         .checked_sub(begin)
-        .ok_or_else(|| HeaderError::Backwards(shown.into()))?;
-    bytes_of(shown, dtype, &written.shape, given)?;
+        .ok_or_else(|| HeaderError::Backwards(shown(name)))?;
+    bytes_of(name, dtype, &written.shape, given)?;
     Ok(Described {
         name: name.into(),
         dtype,
@@ -245,7 +307,7 @@ impl<'de> serde::Deserialize<'de> for Strings {
 }
 
 /// Reads an object of strings in the order of the file, and refuses a key that stands twice.
-pub(super) struct Pairs;
+struct Pairs;
 
 impl<'de> Visitor<'de> for Pairs {
     type Value = Vec<(String, String)>;
@@ -256,14 +318,12 @@ impl<'de> Visitor<'de> for Pairs {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
-        let mut seen: HashSet<String> = HashSet::new();
-        while let Some((key, value)) = map.next_entry::<String, String>()? {
-            if !seen.insert(key.clone()) {
-                let shown = crate::value::shortened(&key);
-                return Err(A::Error::custom(format!("`{shown}` stands twice")));
-            }
-            pairs.push((key, value));
+        while let Some(pair) = map.next_entry::<String, String>()? {
+            pairs.push(pair);
         }
-        Ok(pairs)
+        match twice(pairs.iter().map(|(key, _)| key.as_str()), pairs.len()) {
+            Some(key) => Err(A::Error::custom(stands_twice(key))),
+            None => Ok(pairs),
+        }
     }
 }

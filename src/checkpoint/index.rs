@@ -6,11 +6,12 @@
 //!
 //! JSON text in, names of tensors with their files out. Names of files stay inside the folder.
 
-use super::header::Pairs;
+use super::header::{malformed, stands_twice, twice};
+use super::shown;
 use crate::source::is_plain;
 use serde::de::{Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,44 +53,42 @@ pub enum IndexError {
 
 /// Reads the JSON text of an index.
 pub fn read(json: &[u8]) -> Result<Index, IndexError> {
-    let written: Written =
-        serde_json::from_slice(json).map_err(|e| IndexError::Malformed(e.to_string()))?;
-    let mut numbers: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-    for (tensor, file) in &written.0 {
-        if !is_plain(file) || !file.ends_with(".safetensors") {
-            let (tensor, file) = (
-                crate::value::shortened(tensor),
-                crate::value::shortened(file),
-            );
-            return Err(IndexError::Outside { tensor, file });
-        }
-        if !numbers.contains_key(&**file) {
-            numbers.insert(file.as_str().into(), 0);
-        }
+    let Written(WeightMap { tensors, files }) =
+        serde_json::from_slice(json).map_err(|e| IndexError::Malformed(malformed(&e)))?;
+    let refused = |file: &Arc<str>| !is_plain(file) || !file.ends_with(".safetensors");
+    if let Some(at) = files.iter().position(refused) {
+        let tensor = tensors.iter().find(|(_, file)| *file == at);
+        return Err(IndexError::Outside {
+            tensor: tensor.map_or_else(String::new, |(name, _)| shown(name)),
+            file: shown(&files[at]),
+        });
     }
-    if numbers.is_empty() {
+    if files.is_empty() {
         return Err(IndexError::Empty);
     }
-    if numbers.len() > MAX_FILES {
-        return Err(IndexError::TooManyFiles(numbers.len()));
+    if files.len() > MAX_FILES {
+        return Err(IndexError::TooManyFiles(files.len()));
     }
-    numbers
-        .values_mut()
-        .enumerate()
-        .for_each(|(number, slot)| *slot = number);
-    let tensors = written.0.into_iter().map(|(tensor, file)| {
-        let number = numbers[&*file];
-        (tensor, number)
-    });
-    let tensors = tensors.collect();
-    Ok(Index {
-        files: numbers.into_keys().collect(),
-        tensors,
-    })
+    Ok(sorted(tensors, files))
 }
 
-/// The pairs of `weight_map`.
-struct Written(Vec<(String, String)>);
+/// The index with its files in order; they come in that of the text.
+fn sorted(mut tensors: Vec<(String, usize)>, mut files: Vec<Arc<str>>) -> Index {
+    let mut order: Vec<usize> = (0..files.len()).collect();
+    order.sort_by(|a, b| files[*a].cmp(&files[*b]));
+    let mut place = vec![0; files.len()];
+    for (to, from) in order.into_iter().enumerate() {
+        place[from] = to;
+    }
+    for (_, file) in &mut tensors {
+        *file = place[*file];
+    }
+    files.sort();
+    Index { files, tensors }
+}
+
+/// An index as it is written.
+struct Written(WeightMap);
 
 impl<'de> Deserialize<'de> for Written {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Written, D::Error> {
@@ -107,7 +106,7 @@ impl<'de> Deserialize<'de> for Written {
                     if key != "weight_map" {
                         map.next_value::<IgnoredAny>()?;
                     } else if pairs.is_none() {
-                        pairs = Some(map.next_value::<WeightMap>()?.0);
+                        pairs = Some(map.next_value::<WeightMap>()?);
                     } else {
                         return Err(A::Error::custom("`weight_map` stands twice"));
                     }
@@ -121,11 +120,51 @@ impl<'de> Deserialize<'de> for Written {
     }
 }
 
-struct WeightMap(Vec<(String, String)>);
+/// The pairs of `weight_map`, each file once, in the order of the text.
+struct WeightMap {
+    tensors: Vec<(String, usize)>,
+    files: Vec<Arc<str>>,
+}
 
 impl<'de> Deserialize<'de> for WeightMap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WeightMap, D::Error> {
-        deserializer.deserialize_map(Pairs).map(WeightMap)
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = WeightMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+                let mut tensors: Vec<(String, usize)> = Vec::new();
+                let mut files: Vec<Arc<str>> = Vec::new();
+                let mut numbers: HashMap<Arc<str>, usize> = HashMap::new();
+                while let Some((tensor, file)) = map.next_entry::<String, String>()? {
+                    let last = tensors.last().map(|(_, number)| *number);
+                    let number = match last.filter(|last| *files[*last] == *file.as_str()) {
+                        // Neighbours mostly lie in the same file.
+                        Some(last) => last,
+                        None => match numbers.get(file.as_str()) {
+                            Some(number) => *number,
+                            None => {
+                                let file: Arc<str> = file.into();
+                                numbers.insert(file.clone(), files.len());
+                                files.push(file);
+                                files.len() - 1
+                            }
+                        },
+                    };
+                    tensors.push((tensor, number));
+                }
+                let names = tensors.iter().map(|(name, _)| name.as_str());
+                match twice(names, tensors.len()) {
+                    Some(name) => Err(A::Error::custom(stands_twice(name))),
+                    None => Ok(WeightMap { tensors, files }),
+                }
+            }
+        }
+        deserializer.deserialize_map(Pairs)
     }
 }
 

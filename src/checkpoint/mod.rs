@@ -19,7 +19,8 @@ pub use header::{Described, Header, HeaderError, MAX_DIMENSIONS, read as read_he
 pub use index::{Index, IndexError, MAX_FILES, read as read_index};
 
 use crate::dtype::StoredType;
-use crate::source::{Files, LENGTH_BYTES, SourceError};
+use crate::source::{Files, LENGTH_BYTES, SourceError, is_other_format};
+use crate::units;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ pub enum CheckpointError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// A header that cannot be believed.
-    #[error("{file}: {error}")]
+    #[error("{file}: {error}; fetch the file again or write it anew")]
     Header {
         /// The file.
         file: String,
@@ -149,10 +150,10 @@ impl Checkpoint {
     pub fn open(files: &dyn Files) -> Result<Option<Checkpoint>, CheckpointError> {
         let names = files.names()?;
         let Some(Chosen { names, index }) = choose(files, &names)? else {
-            return match other_format(&names) {
+            return match names.iter().find(|name| is_other_format(name)) {
                 Some(found) => Err(CheckpointError::OtherFormat {
                     place: files.label(""),
-                    found,
+                    found: shown(found),
                 }),
                 None => Ok(None),
             };
@@ -216,7 +217,7 @@ impl Checkpoint {
             .find(|pair| pair[0].name == pair[1].name)
         {
             return Err(CheckpointError::Twice {
-                tensor: pair[0].name.to_string(),
+                tensor: shown(&pair[0].name),
                 first: self.files[pair[0].file].label.clone(),
                 second: self.files[pair[1].file].label.clone(),
             });
@@ -228,7 +229,7 @@ impl Checkpoint {
             if self.tensor(name).is_none_or(|tensor| tensor.file != *file) {
                 return Err(CheckpointError::NotThere {
                     index: label,
-                    tensor: crate::value::shortened(name),
+                    tensor: shown(name),
                     file: index.files[*file].to_string(),
                 });
             }
@@ -268,9 +269,14 @@ impl Checkpoint {
             .data(file, tensor)
             .map_err(|reason| CheckpointError::Data {
                 file: file.label.clone(),
-                reason: format!("tensor `{}`: {reason}", tensor.name),
+                reason: format!("tensor `{}`: {reason}", shown(&tensor.name)),
             })
     }
+}
+
+/// A text from a file as messages show it: on one line, of bearable length.
+fn shown(text: &str) -> String {
+    units::clipped(text, 160)
 }
 
 /// The files that hold the weights.
@@ -282,6 +288,12 @@ struct Chosen {
 
 /// Finds the weights among the files: by the index, else the one file there is, else shards that number themselves.
 fn choose(files: &dyn Files, names: &[String]) -> Result<Option<Chosen>, CheckpointError> {
+    if let Some(name) = files.named() {
+        return Ok(Some(Chosen {
+            names: vec![name.into()],
+            index: None,
+        }));
+    }
     let has = |name: &str| names.iter().any(|n| n == name);
     let weights: Vec<&String> = names
         .iter()
@@ -331,17 +343,4 @@ fn choose(files: &dyn Files, names: &[String]) -> Result<Option<Chosen>, Checkpo
         names: chosen,
         index: None,
     }))
-}
-
-/// A file with weights in a format that is not read.
-fn other_format(names: &[String]) -> Option<String> {
-    const ENDINGS: &[&str] = &[
-        ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack", ".ckpt", ".npz",
-    ];
-    let weights = |name: &&String| {
-        ENDINGS.iter().any(|end| name.ends_with(end))
-            && !name.starts_with("training_args")
-            && !name.starts_with("optimizer")
-    };
-    names.iter().find(weights).cloned()
 }

@@ -13,7 +13,7 @@ use crate::checkpoint::CheckpointError;
 use crate::db::Db;
 use crate::formula::did_you_mean;
 use crate::glob::matches;
-use crate::join::Headers;
+use crate::join::{Headers, MISMATCHES};
 use crate::model::{
     Asked, Model, ModelError, Phase, Status, TERNARY_BITS, Workload, explain_module,
 };
@@ -562,8 +562,20 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
             exit = Exit::Failed;
         }
     }
+    let differs = |note: &Note| MISMATCHES.contains(&note.code.as_str());
+    if request.shown.strict && notes.iter().any(differs) {
+        say_mismatch(&meta.id);
+        exit = Exit::Failed;
+    }
     let notes: Vec<&Note> = notes.iter().collect();
     Ok(unresolved(request, &notes).unwrap_or(exit))
+}
+
+fn say_mismatch(model: &str) {
+    eprintln!(
+        "strict: {}: the checkpoint is not what the model says; the notes tell where",
+        units::visible(model)
+    );
 }
 
 /// The exit code: unresolved modules under `--strict` win over failed gates.
@@ -582,10 +594,7 @@ fn verdict(request: &Request<'_>, models: &[(Meta, Analysis)]) -> Exit {
             exit = Exit::Failed;
         }
         if request.shown.strict && analysis.stored.is_some_and(|stored| !stored.matches) {
-            eprintln!(
-                "strict: {}: the checkpoint is not what the model says; the notes tell where",
-                units::visible(&meta.id)
-            );
+            say_mismatch(&meta.id);
             exit = Exit::Failed;
         }
     }
@@ -611,7 +620,7 @@ fn unresolved(request: &Request<'_>, notes: &[&Note]) -> Option<Exit> {
             eprintln!(
                 "{}: {}: {}",
                 note.code,
-                units::visible(path),
+                units::clipped(path, 160),
                 units::visible(&note.message)
             );
         }

@@ -55,10 +55,9 @@ pub(super) fn module<'e>(
     root.calls = unknown.calls;
     root.notes = unknown.notes.clone();
     let message = format!(
-        "the {} is not described; from names and shapes alone: {} as linear layers on {}, a table that is looked up included; the work of {} of other shapes is not known",
+        "the {} is not described; from names and shapes alone: {} as linear layers on every token, a table that is looked up included; the work of {} of other shapes is not known",
         unknown.class,
         units::counted(estimate.linear, "two-dimensional weight"),
-        units::counted(tokens, "token"),
         units::counted(estimate.other, "tensor"),
     );
     let finding = Finding {
@@ -200,16 +199,11 @@ impl<'e> Estimate<'_, '_, 'e> {
 
 /// Names in the order people expect: tensors of a module before its children, numbers by value.
 fn natural(a: &[&str], b: &[&str]) -> std::cmp::Ordering {
-    let key = |name: &[&str], at: usize| {
+    fn key<'n>(name: &[&'n str], at: usize) -> (bool, bool, Option<u64>, &'n str) {
         let part = name[at];
         let number = part.parse::<u64>().ok().filter(|_| part.len() < 19);
-        (
-            name.len() > at + 1,
-            number.is_none(),
-            number,
-            part.to_string(),
-        )
-    };
+        (name.len() > at + 1, number.is_none(), number, part)
+    }
     let common = a.len().min(b.len());
     (0..common)
         .map(|at| key(a, at).cmp(&key(b, at)))

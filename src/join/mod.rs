@@ -93,6 +93,9 @@ pub struct Finding {
     pub mismatch: bool,
 }
 
+/// Codes of the findings that say that tree and file contradict each other.
+pub const MISMATCHES: [&str; 3] = ["missing_in_file", "not_in_model", "shape"];
+
 /// A pattern of tensors that a file may hold besides the model's, and what they are.
 type Extra = (String, Arc<str>);
 
@@ -283,7 +286,7 @@ fn other_shape(found: &Found, shape: &[u128], elements: u128) -> Option<String> 
         (*wanted..=wanted.saturating_add(more.into())).contains(stored)
     };
     let same = stored.len() == shape.len() && stored.iter().zip(shape).enumerate().all(padded);
-    (!same).then(|| format!("{stored:?} in {}", found.name))
+    (!same).then(|| format!("{stored:?} in {}", shown(&found.name)))
 }
 
 /// A tied tensor that the file holds at one owner is stored at all of them.
@@ -331,9 +334,10 @@ fn shape_findings(shapes: &[(String, Vec<u128>, String)]) -> Option<Finding> {
     let (first, model, file) = shapes.first()?;
     let names: Vec<&str> = shapes.iter().map(|(path, ..)| path.as_str()).collect();
     let message = format!(
-        "{} with another shape in the checkpoint: {}; {first} has {model:?} in the model and {file}",
+        "{} with another shape in the checkpoint: {}; {} has {model:?} in the model and {file}",
         units::counted(names.len() as u128, "parameter"),
-        listed(&names)
+        listed(&names),
+        shown(first)
     );
     Some(Finding {
         code: "shape",
@@ -341,6 +345,11 @@ fn shape_findings(shapes: &[(String, Vec<u128>, String)]) -> Option<Finding> {
         message,
         mismatch: true,
     })
+}
+
+/// A name from a file as messages show it: on one line, of bearable length.
+fn shown(name: &str) -> String {
+    units::clipped(name, 160)
 }
 
 /// Names with their numbers taken together: `model.layers.*.mlp.up_proj.weight (32)`.
@@ -357,7 +366,7 @@ fn listed(names: &[&str]) -> String {
             }
         }
     }
-    let shown = patterns
+    let first = patterns
         .iter()
         .take(SHOWN_NAMES)
         .map(|(pattern, count)| match count {
@@ -368,8 +377,8 @@ fn listed(names: &[&str]) -> String {
                 .map_or(pattern.clone(), |name| name.to_string()),
             _ => format!("{pattern} ({count})"),
         });
-    let mut text = shown
-        .map(|name| units::visible(&name))
+    let mut text = first
+        .map(|name| shown(&name))
         .collect::<Vec<_>>()
         .join(", ");
     if patterns.len() > SHOWN_NAMES {

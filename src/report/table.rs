@@ -467,7 +467,7 @@ fn note_line(note: &Note) -> String {
     let path = if note.path.is_empty() {
         String::new()
     } else {
-        format!(" {}:", units::visible(&note.path))
+        format!(" {}:", units::clipped(&note.path, 160))
     };
     format!(
         "note [{}]{path} {}",

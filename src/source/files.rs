@@ -3,8 +3,9 @@
 //! [`Files`] is what the layers above see: small files whole, safetensors files by their headers. [`Folder`] is the one on
 //! this machine; it reads nothing outside its boundary, whatever an index names.
 
+use super::SourceError;
 use super::head::{self, Head, LENGTH_BYTES};
-use super::{INDEX_ENDING, SourceError, WEIGHTS_ENDING};
+use crate::units;
 use std::fmt::Debug;
 use std::fs;
 use std::io::Read;
@@ -12,6 +13,9 @@ use std::path::{Component, Path, PathBuf};
 
 /// Largest small file that is read whole: an index of some hundred thousand tensors.
 pub const MAX_SMALL_FILE_BYTES: u64 = 64 << 20;
+
+/// Most bytes that the headers of all files of a model have together; those of 92,000 tensors in 163 files have 13 MB.
+const MAX_HEADERS_BYTES: u64 = 400_000_000;
 
 /// The files of a model.
 pub trait Files: Debug + Send + Sync {
@@ -23,6 +27,11 @@ pub trait Files: Debug + Send + Sync {
 
     /// The headers of safetensors files, in the order of the names; of the data nothing is read.
     fn heads(&self, names: &[String]) -> Result<Vec<Head>, SourceError>;
+
+    /// The file with weights that the user named; then no other counts.
+    fn named(&self) -> Option<&str> {
+        None
+    }
 
     /// Where a file lies on this machine, if it does.
     fn path(&self, name: &str) -> Option<PathBuf>;
@@ -37,8 +46,8 @@ pub struct Folder {
     root: PathBuf,
     /// Real paths that links may not leave.
     boundaries: Vec<PathBuf>,
-    /// The only file with weights that counts, where the user named one.
-    only: Option<String>,
+    /// The file with weights that the user named.
+    named: Option<String>,
 }
 
 impl Folder {
@@ -50,7 +59,7 @@ impl Folder {
         Ok(Folder {
             root: root.into(),
             boundaries: vec![boundary],
-            only: None,
+            named: None,
         })
     }
 
@@ -78,29 +87,23 @@ impl Folder {
                     path: file.into(),
                     reason: "the name is not UTF-8".into(),
                 })?;
-        let folder = Folder::open(root)?;
-        let boundaries = if folder.holds(&real) {
-            folder.boundaries
-        } else {
-            vec![real]
-        };
-        Ok(Folder {
-            boundaries,
-            only: Some(name.into()),
-            ..folder
-        })
+        let mut folder = Folder::open(root)?;
+        folder.boundaries.push(real);
+        folder.named = Some(name.into());
+        Ok(folder)
     }
 
     /// The path of a file that stays inside; `None` where there is none.
     fn inside(&self, name: &str) -> Result<Option<PathBuf>, SourceError> {
         let path = self.root.join(name);
         let refuse = |reason: String| SourceError::Unreadable {
-            path: path.clone(),
+            // A name may hold line breaks, and messages do not.
+            path: units::visible(&path.display().to_string()).into(),
             reason,
         };
         if !is_plain(name) {
             return Err(refuse(
-                "names of files lead neither up nor to the root of the file system".into(),
+                "names of files lead neither up nor to the root of the file system, and have no control characters; rename it".into(),
             ));
         }
         let real = match fs::canonicalize(&path) {
@@ -118,6 +121,10 @@ impl Folder {
                 "a link that leads out of the folder, to {}; copy the file here or name it itself",
                 real.display()
             )));
+        }
+        // A pipe would be waited for, for ever.
+        if !fs::metadata(&path).is_ok_and(|meta| meta.is_file()) {
+            return Err(refuse("not a regular file".into()));
         }
         Ok(Some(path))
     }
@@ -139,7 +146,8 @@ impl Folder {
         }
     }
 
-    fn head(&self, name: &str) -> Result<Head, SourceError> {
+    /// The header of a file, if it has at most so many bytes.
+    fn head(&self, name: &str, most: u64) -> Result<Head, SourceError> {
         let path = self.inside(name)?.ok_or_else(|| SourceError::Unreadable {
             path: self.root.join(name),
             reason:
@@ -149,12 +157,6 @@ impl Folder {
         let fail = |e: std::io::Error| SourceError::unreadable(&path, e);
         let mut file = fs::File::open(&path).map_err(fail)?;
         let meta = file.metadata().map_err(fail)?;
-        if !meta.is_file() {
-            return Err(SourceError::Unreadable {
-                path,
-                reason: "not a regular file".into(),
-            });
-        }
         let mut start = Vec::new();
         // Long enough to tell other formats by what they begin with.
         Read::by_ref(&mut file)
@@ -166,6 +168,14 @@ impl Folder {
             error,
         };
         let header = head::header_bytes(&start, meta.len()).map_err(frame)?;
+        if header > most {
+            return Err(SourceError::Unreadable {
+                path,
+                reason: format!(
+                    "with this file the headers have more than {MAX_HEADERS_BYTES} bytes; name the file that is meant"
+                ),
+            });
+        }
         let mut json = start.split_off(LENGTH_BYTES as usize);
         json.truncate(header as usize);
         json.reserve_exact(header as usize - json.len());
@@ -199,14 +209,7 @@ impl Files for Folder {
             if entry.path().is_dir() {
                 continue;
             }
-            let weights = name.ends_with(WEIGHTS_ENDING) || name.ends_with(INDEX_ENDING);
-            if self
-                .only
-                .as_ref()
-                .is_none_or(|only| !weights || *only == name)
-            {
-                names.push(name);
-            }
+            names.push(name);
         }
         names.sort();
         Ok(names)
@@ -217,7 +220,18 @@ impl Files for Folder {
     }
 
     fn heads(&self, names: &[String]) -> Result<Vec<Head>, SourceError> {
-        names.iter().map(|name| self.head(name)).collect()
+        let mut left = MAX_HEADERS_BYTES;
+        let mut heads = Vec::with_capacity(names.len());
+        for name in names {
+            let head = self.head(name, left)?;
+            left -= head.json.len() as u64;
+            heads.push(head);
+        }
+        Ok(heads)
+    }
+
+    fn named(&self) -> Option<&str> {
+        self.named.as_deref()
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
@@ -229,10 +243,11 @@ impl Files for Folder {
     }
 }
 
-/// Whether a name stays below the folder that it is relative to: no root, no `..`, no drive, nothing invisible.
+/// Whether a name stays below the folder that it is relative to: no root, no `..`, no drive, no control characters.
 pub fn is_plain(name: &str) -> bool {
     !name.is_empty()
-        && !name.contains(['\\', '\0', ':'])
+        && !name.contains(['\\', ':'])
+        && !name.contains(char::is_control)
         && Path::new(name)
             .components()
             .all(|part| matches!(part, Component::Normal(_)))

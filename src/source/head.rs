@@ -27,14 +27,17 @@ pub enum FrameError {
     /// A pickle that was renamed.
     #[error("this is {0}, not a safetensors file; {1}")]
     OtherFormat(&'static str, &'static str),
+    /// `Entry not found`, `{"error": "..."}`
+    #[error("this is text, not a safetensors file; {AGAIN}")]
+    Text,
     /// A length of 2^63.
     #[error(
-        "the first eight bytes give the header {0} bytes; a header has at most {MAX_HEADER_BYTES}"
+        "the first eight bytes give the header {0} bytes, and a header has at most {MAX_HEADER_BYTES}; this is no safetensors file, or a damaged one: fetch it again"
     )]
     TooLong(u64),
     /// A download that was cut.
     #[error(
-        "the header should have {header} bytes, but the file ends after {file}; it was probably cut short"
+        "the header should have {header} bytes, but the file ends after {file}; it was probably cut short: fetch it again"
     )]
     Cut {
         /// Bytes that the header should have.
@@ -46,6 +49,10 @@ pub enum FrameError {
 
 const CONVERT: &str = "convert it with its own library (`safetensors.torch.save_file`), or use the repository's safetensors files";
 
+const UNPACK: &str = "unpack it first";
+
+const AGAIN: &str = "the download went wrong; fetch it again";
+
 /// What files begin with that people rename to `.safetensors`, and what to do about them.
 const OTHER_FORMATS: &[(&[u8], &str, &str)] = &[
     (
@@ -54,42 +61,72 @@ const OTHER_FORMATS: &[(&[u8], &str, &str)] = &[
         CONVERT,
     ),
     (b"\x80\x02", "a pickle", CONVERT),
+    (b"\x80\x03", "a pickle", CONVERT),
     (b"\x80\x04", "a pickle", CONVERT),
+    (b"\x80\x05", "a pickle", CONVERT),
     (
         b"GGUF",
         "a GGUF file",
         "GGUF is not read; use the safetensors files that it was made from",
     ),
     (b"\x89HDF", "an HDF5 file", CONVERT),
+    (b"\x93NUMPY", "a NumPy array", CONVERT),
+    (b"\x1f\x8b", "a gzip archive", UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive", UNPACK),
     (
         b"version https://git-lfs",
         "a Git LFS pointer",
         "fetch the file itself with `git lfs pull` or `bitcost fetch MODEL --weights`",
     ),
-    (
-        b"<!DOCTYPE",
-        "an HTML page",
-        "the download went wrong; fetch it again",
-    ),
-    (
-        b"<html",
-        "an HTML page",
-        "the download went wrong; fetch it again",
-    ),
 ];
 
-/// Length of the JSON header of a file that begins with `start` (at least eight bytes, if it has them).
+/// How files with weights in formats that are not read are called, what they are, and what to do about them.
+const OTHER_ENDINGS: &[(&str, &str, &str)] = &[
+    (
+        ".gguf",
+        "a GGUF file",
+        "GGUF is not read; use the safetensors files that it was made from",
+    ),
+    (
+        ".onnx",
+        "an ONNX file",
+        "ONNX is not read; use the safetensors files of the model that it was made from",
+    ),
+    (".bin", "a file of torch.save", CONVERT),
+    (".pt", "a file of torch.save", CONVERT),
+    (".pth", "a file of torch.save", CONVERT),
+    (".ckpt", "a checkpoint of another format", CONVERT),
+    (".h5", "an HDF5 file", CONVERT),
+    (".msgpack", "a Flax checkpoint", CONVERT),
+    (".npz", "an archive of NumPy arrays", CONVERT),
+];
+
+/// What a file with weights is that is called so; `None` for names that say nothing.
+pub(super) fn other_format_by_name(name: &str) -> Option<FrameError> {
+    let known = OTHER_ENDINGS.iter().find(|(end, ..)| name.ends_with(end));
+    known.map(|(_, what, advice)| FrameError::OtherFormat(what, advice))
+}
+
+/// Whether a name is one of weights in a format that is not read.
+pub fn is_other_format(name: &str) -> bool {
+    let state = ["training_args", "optimizer", "scheduler", "rng_state"];
+    other_format_by_name(name).is_some() && !state.iter().any(|s| name.starts_with(s))
+}
+
+/// What pages begin with, in any case and after blank lines.
+const PAGES: &[&[u8]] = &[b"<!doctype", b"<html", b"<head", b"<?xml"];
+
+/// Length of the JSON header of a file that begins with `start` (at least eight bytes, if it has them; nine tell a short
+/// header from a pickle, 24 every other format by its name).
 pub fn header_bytes(start: &[u8], file_bytes: u64) -> Result<u64, FrameError> {
-    let known = OTHER_FORMATS
-        .iter()
-        .find(|(magic, ..)| start.starts_with(magic));
-    if let Some((_, what, advice)) = known {
-        return Err(FrameError::OtherFormat(what, advice));
+    let length = start.first_chunk::<8>().map(|l| u64::from_le_bytes(*l));
+    // A header of 640 bytes begins as a pickle does; what counts is whether the JSON follows.
+    let framed = length.is_some_and(|length| length <= MAX_HEADER_BYTES)
+        && start.get(LENGTH_BYTES as usize).is_none_or(|b| *b == b'{');
+    if !framed && let Some(error) = other_format(start) {
+        return Err(error);
     }
-    let length = start
-        .first_chunk::<8>()
-        .ok_or(FrameError::TooShort(file_bytes))?;
-    let header = u64::from_le_bytes(*length);
+    let header = length.ok_or(FrameError::TooShort(file_bytes))?;
     if header > MAX_HEADER_BYTES {
         return Err(FrameError::TooLong(header));
     }
@@ -100,6 +137,27 @@ pub fn header_bytes(start: &[u8], file_bytes: u64) -> Result<u64, FrameError> {
         });
     }
     Ok(header)
+}
+
+/// What a file is that begins so and is no safetensors file.
+fn other_format(start: &[u8]) -> Option<FrameError> {
+    let known = OTHER_FORMATS
+        .iter()
+        .find(|(magic, ..)| start.starts_with(magic));
+    if let Some((_, what, advice)) = known {
+        return Some(FrameError::OtherFormat(what, advice));
+    }
+    let text = start.trim_ascii_start();
+    let begins = |page: &[u8]| {
+        text.get(..page.len())
+            .is_some_and(|t| t.eq_ignore_ascii_case(page))
+    };
+    if PAGES.iter().any(|page| begins(page)) {
+        return Some(FrameError::OtherFormat("an HTML page", AGAIN));
+    }
+    // Eight letters as a length are far beyond every limit.
+    let letters = |b: &u8| matches!(b, b' '..=b'~' | b'\t' | b'\r' | b'\n');
+    (start.len() >= 8 && start.iter().take(8).all(letters)).then_some(FrameError::Text)
 }
 
 #[cfg(test)]
@@ -143,11 +201,26 @@ mod tests {
     }
 
     #[test]
+    fn a_header_of_640_bytes_is_no_pickle() {
+        // 640 and 1152 begin with 80 02 and 80 04, and headers are padded to multiples of eight.
+        for length in [640u64, 1152, 0x8b1f, 0x0202_0380] {
+            let start = [&length.to_le_bytes()[..], b"{\"a\":"].concat();
+            check(&start, 1 << 40, Ok(length));
+            check(&start[..8], 1 << 40, Ok(length));
+        }
+    }
+
+    #[test]
     fn renamed_files_are_called_by_their_name() {
         for (start, name) in [
             (&b"PK\x03\x04rest"[..], "zip"),
             (b"GGUF\x03\0\0\0", "GGUF"),
             (b"\x80\x02ctorch", "pickle"),
+            (b"PK\x03\x04\0\0\0\0\x08\0", "zip"),
+            (b"\n <!doctype HTML>", "HTML"),
+            (b"<?xml version=\"1.0\"?><Error>", "HTML"),
+            (b"{\"error\": \"Repository not found\"}", "text"),
+            (b"Entry not found", "text"),
         ] {
             let error = header_bytes(start, 100).expect_err("no safetensors file");
             assert!(error.to_string().contains(name), "{error}");

@@ -24,31 +24,22 @@ pub(super) fn open(id: &str) -> Result<Option<ModelFiles>, SourceError> {
 
 /// Whether an id can only be a path.
 pub(super) fn is_spelled_as_path(id: &str) -> bool {
-    let endings = [
-        ".json",
-        ".safetensors",
-        ".gguf",
-        ".onnx",
-        ".bin",
-        ".pt",
-        ".pth",
-    ];
-    id.starts_with(['.', '/', '~']) || endings.iter().any(|end| id.ends_with(end))
+    id.starts_with(['.', '/', '~'])
+        || id.ends_with(".json")
+        || id.ends_with(".safetensors")
+        || head::is_other_format(id)
 }
 
 /// A folder with a config, or at least with weights.
 pub(super) fn folder(id: &str, path: &Path) -> Result<ModelFiles, SourceError> {
     let files = Folder::open(path)?;
     let config_file = path.join(CONFIG);
-    let config = if config_file.exists() {
-        Some(read_config(&config_file)?)
-    } else {
-        let names = files.names()?;
-        if !names.iter().any(|name| name.ends_with(".safetensors")) {
-            return Err(SourceError::NoConfig(path.into()));
-        }
-        None
-    };
+    let config = config_in(path)?;
+    // What weights of other formats are worth without a config is told where they are looked at.
+    let weights = |name: &String| name.ends_with(".safetensors") || head::is_other_format(name);
+    if config.is_none() && !files.names()?.iter().any(weights) {
+        return Err(SourceError::NoConfig(path.into()));
+    }
     let file = if config.is_some() {
         config_file.as_path()
     } else {
@@ -57,25 +48,46 @@ pub(super) fn folder(id: &str, path: &Path) -> Result<ModelFiles, SourceError> {
     Ok(found(id, file, config, Some(files)))
 }
 
+/// The config in a folder. A link to nowhere is an error; a pipe would be waited for, for ever.
+fn config_in(folder: &Path) -> Result<Option<Arc<Object>>, SourceError> {
+    let file = folder.join(CONFIG);
+    if fs::symlink_metadata(&file).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let meta = fs::metadata(&file).map_err(|e| SourceError::unreadable(&file, e))?;
+    if !meta.is_file() {
+        return Err(SourceError::Unreadable {
+            path: file,
+            reason: "not a regular file".into(),
+        });
+    }
+    read_config(&file).map(Some)
+}
+
 fn file(id: &str, path: &Path) -> Result<ModelFiles, SourceError> {
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or("");
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
     if name.ends_with(".safetensors.index.json") {
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-        return folder(id, parent.unwrap_or(Path::new(".")));
+        return folder(id, parent);
     }
     if is_weights(path)? {
-        let beside = path.with_file_name(CONFIG);
-        let config = beside.exists().then(|| read_config(&beside)).transpose()?;
+        let config = config_in(parent)?;
         return Ok(found(id, path, config, Some(Folder::of_file(path)?)));
+    }
+    if let Some(error) = head::other_format_by_name(name) {
+        return Err(SourceError::Frame {
+            file: path.display().to_string(),
+            error,
+        });
     }
     let config = read_config(path)?;
     // A config of any other name says nothing about what lies beside it.
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     let files = if name == CONFIG {
-        Some(Folder::open(parent.unwrap_or(Path::new(".")))?)
+        Some(Folder::open(parent)?)
     } else {
         None
     };

@@ -25,7 +25,7 @@ mod shards;
 
 pub use catalog::{Catalog, CatalogModel, Published};
 pub use files::{Files, Folder, MAX_SMALL_FILE_BYTES, is_plain};
-pub use head::{FrameError, Head, LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes};
+pub use head::{FrameError, Head, LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes, is_other_format};
 #[cfg(feature = "hub")]
 pub use hub::{Action, FetchError, Fetched, FetchedFile, Hub, HubError};
 pub use progress::{Event, Progress, Silent};

@@ -37,6 +37,13 @@ impl HeaderOnly {
     }
 }
 
+impl HeaderOnly {
+    /// The header and the size that its file would have.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+}
+
 impl Files for HeaderOnly {
     fn names(&self) -> Result<Vec<String>, SourceError> {
         Ok(vec!["config.json".into(), "model.safetensors".into()])

@@ -124,6 +124,36 @@ fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8
     })
 }
 
+/// Claims that a run ended with this code, one error that mentions all of this, and nothing on standard output.
+#[track_caller]
+pub(crate) fn refused(ran: &Ran, code: i32, mentions: &[&str]) {
+    assert!(
+        !ran.err.contains("panicked") && !ran.err.contains("overflowed its stack"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(code), ""),
+        "{}",
+        ran.err
+    );
+    assert!(ran.err.starts_with("error: "), "{}", ran.err);
+    let errors = ran
+        .err
+        .lines()
+        .filter(|line| line.starts_with("error:"))
+        .count();
+    assert_eq!(errors, 1, "{}", ran.err);
+    for mention in mentions {
+        assert!(
+            ran.err.contains(mention),
+            "the error does not mention `{mention}`:\n{}",
+            ran.err
+        );
+    }
+}
+
 /// Runs the program and takes its standard output; anything but success is a failure of the test.
 #[track_caller]
 pub(crate) fn stdout(args: &[&str]) -> String {
