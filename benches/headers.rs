@@ -7,12 +7,13 @@
 
 #![allow(clippy::print_stdout)]
 
+mod common;
+
 use bitcost::dtype::StoredType;
+use common::{peak_kib, run};
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::path::Path;
 
 const RUNS: usize = 31;
 
@@ -160,38 +161,4 @@ fn write_checkpoint(folder: &Path, id: &str, lines: &[Line], shards: usize) {
     let index = serde_json::json!({"metadata": {"total_size": 0}, "weight_map": map});
     let index = serde_json::to_vec_pretty(&index).expect("JSON");
     fs::write(folder.join("model.safetensors.index.json"), index).expect("written");
-}
-
-fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_bitcost"))
-}
-
-/// Milliseconds of one run.
-fn run(args: &[&str]) -> f64 {
-    let start = Instant::now();
-    let status = Command::new(program())
-        .args(args)
-        .stdout(Stdio::null())
-        .status()
-        .expect("it runs");
-    let took = start.elapsed().as_secs_f64() * 1000.0;
-    assert!(status.success(), "{args:?} ended with {status}");
-    took
-}
-
-/// Peak resident memory of one run, as GNU time reports it.
-fn peak_kib(args: &[&str]) -> Option<u64> {
-    let output = Command::new("/usr/bin/time")
-        .args(["-f", "%M"])
-        .arg(program())
-        .args(args)
-        .stdout(Stdio::null())
-        .output()
-        .ok()?;
-    String::from_utf8_lossy(&output.stderr)
-        .lines()
-        .last()?
-        .trim()
-        .parse()
-        .ok()
 }

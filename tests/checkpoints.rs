@@ -4,8 +4,6 @@
 //! Most cases go through the real program; on Linux it gets so little address space that a length which is believed before
 //! it is checked ends it. What the crate `safetensors` writes is read alike, and what it refuses is refused.
 
-#![allow(clippy::print_stdout)]
-
 mod common;
 
 use bitcost::checkpoint::{Checkpoint, HeaderError, read_header, read_index};
@@ -974,7 +972,7 @@ mod unix {
             let _ = std::fs::remove_file(folder.file(name));
             let made = Command::new("mkfifo").arg(folder.file(name)).status();
             if !made.is_ok_and(|status| status.success()) {
-                println!("skipped: mkfifo does not work here");
+                common::skipped("mkfifo does not work here");
                 return;
             }
             path_refused(&folder.file(""), &[name, "not a regular file"]);
@@ -1099,7 +1097,7 @@ mod unix {
         };
         forbid(SECOND);
         if std::fs::read(folder.file(SECOND)).is_ok() {
-            println!("skipped: this user may read everything (root?)");
+            common::skipped("this user may read every file (root?)");
             return;
         }
         path_refused(&folder.file(""), &[SECOND, "ermission denied"]);

@@ -580,7 +580,7 @@ fn on_a_terminal(hub: &Hub, home: &Folder, args: &[&str]) -> Option<String> {
             Some(String::from_utf8_lossy(&output.stdout).into_owned())
         }
         Err(e) => {
-            eprintln!("SKIPPED: a terminal for the program needs `script`: {e}");
+            common::skipped(&format!("a terminal for the program needs `script`: {e}"));
             None
         }
     }

@@ -7,9 +7,8 @@
 mod common;
 
 use common::hub::{CONFIG, GOOD_TOKEN, Gate, Hub, Kind, Repo, bitcost, model, run, weights};
-use common::{Folder, TIME_LIMIT, at, clean, parse, wait};
+use common::{Folder, TIME_LIMIT, at, clean, parse, skipped, wait};
 use std::fs;
-use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -26,11 +25,9 @@ fn python() -> Option<String> {
     match probe {
         Ok(output) if output.status.success() => Some(name),
         _ => {
-            // Past the test harness, which keeps what passing tests print to itself.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIPPED: `{name}` cannot import huggingface_hub; set BITCOST_PYTHON to a python that can"
-            );
+            skipped(&format!(
+                "`{name}` cannot import huggingface_hub; set BITCOST_PYTHON to a python that can"
+            ));
             None
         }
     }

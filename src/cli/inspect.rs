@@ -501,13 +501,8 @@ fn many(request: &Request<'_>, db: &Db, ids: &[&String]) -> Outcome {
 }
 
 fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
-    let Opened {
-        files,
-        model,
-        headers,
-        notes,
-    } = open(request, db, id)?;
-    let headers = headers.as_ref();
+    let opened = open(request, db, id)?;
+    let (files, model, headers) = (&opened.files, &opened.model, opened.headers.as_ref());
     let fail = |e| model_failure(db, &files.file, e);
     let w = &request.args.workload;
     let or_default = |values: &[u64]| -> Vec<Option<u64>> {
@@ -518,7 +513,7 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
         }
     };
     let mut points: Vec<(Workload, u32, Totals)> = Vec::new();
-    let meter = analysis::Sweep::new(&model, headers, request.options);
+    let meter = analysis::Sweep::new(model, headers, request.options);
     for batch in or_default(&w.batch_size) {
         for seq_len in or_default(&w.seq_len) {
             let workload = model
@@ -529,9 +524,9 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
         }
     }
     let mut all = meter.notes();
-    all.extend(notes);
+    all.extend(opened.notes);
     let notes = all;
-    let meta = request.meta(&files, &model);
+    let meta = request.meta(files, model);
     let root = Row::of_totals(&meta.architecture);
     let columns = request.columns(false);
     if !request.shown.quiet || request.shown.output.is_some() {

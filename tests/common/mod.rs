@@ -10,7 +10,7 @@ pub(crate) mod headers;
 pub(crate) mod hub;
 
 use bitcost::value::Value;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,6 +57,11 @@ const CHANGING: &[&str] = &[
     "no_proxy",
     "NO_PROXY",
 ];
+
+/// Says that something could not be shown here, past the test harness, which keeps what passing tests print to itself.
+pub(crate) fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
 
 /// The program with arguments, without anything of the environment that changes what it prints: no cache, no network.
 pub(crate) fn program(args: &[&str]) -> Command {
