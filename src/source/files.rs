@@ -4,7 +4,7 @@
 //! this machine; it reads nothing outside its boundary, whatever an index names.
 
 use super::SourceError;
-use super::head::{self, Head, LENGTH_BYTES};
+use super::head::{self, Head, LENGTH_BYTES, MAX_HEADERS_BYTES};
 use crate::units;
 use std::fmt::Debug;
 use std::fs;
@@ -13,9 +13,6 @@ use std::path::{Component, Path, PathBuf};
 
 /// Largest small file that is read whole: an index of some hundred thousand tensors.
 pub const MAX_SMALL_FILE_BYTES: u64 = 64 << 20;
-
-/// Most bytes that the headers of all files of a model have together; those of 92,000 tensors in 163 files have 13 MB.
-const MAX_HEADERS_BYTES: u64 = 400_000_000;
 
 /// The files of a model.
 pub trait Files: Debug + Send + Sync {

@@ -8,12 +8,12 @@
 use super::client::{Answer, Client};
 use super::error::HubError;
 use super::{Hub, parallel};
-use crate::source::head::{self, FrameError, LENGTH_BYTES};
+use crate::source::head::{self, FrameError, LENGTH_BYTES, MAX_HEADERS_BYTES};
 use crate::source::progress::Event;
 use crate::source::{Files, Head, SourceError, shards};
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Files that are read at once.
 const MAX_AT_ONCE: usize = 8;
@@ -96,9 +96,18 @@ impl Guess {
 
 /// Reads the headers of files of a repository.
 pub(super) fn read(hub: &Hub, names: &[String]) -> Result<Vec<Head>, SourceError> {
-    let done = AtomicUsize::new(0);
+    let (done, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
     parallel::each(names, MAX_AT_ONCE, |_, name| {
         let head = one(hub, name)?;
+        let read = head.json.len() as u64;
+        if bytes.fetch_add(read, Ordering::Relaxed) + read > MAX_HEADERS_BYTES {
+            let reason =
+                format!("with this file the headers have more than {MAX_HEADERS_BYTES} bytes");
+            return Err(SourceError::Unreadable {
+                path: hub.label(name).into(),
+                reason,
+            });
+        }
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         let of = names.len();
         hub.client.progress.on(&Event::Heads { done, of });
