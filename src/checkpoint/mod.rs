@@ -8,11 +8,13 @@
 //! - `index.rs`: which file holds which tensor
 //! - `data.rs`: the bytes of a tensor, mapped
 //! - [`packed`]: from tensors to weights
+//! - [`scan`]: what the data says: statistics of weights, values, and how far two weights are apart
 
 mod data;
 mod header;
 mod index;
 pub mod packed;
+pub mod scan;
 
 pub use data::{Data, PIECE_BYTES};
 pub use header::{Described, Header, HeaderError, MAX_DIMENSIONS, read as read_header};

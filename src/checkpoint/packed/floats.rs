@@ -4,7 +4,7 @@ use crate::dtype::NumberKind;
 use crate::dtype::StoredType;
 
 /// The bits of a number that are 0 in a zero and in nothing else; `None` for a dtype without zero.
-pub(super) fn zero_bits(dtype: StoredType) -> Option<u64> {
+pub(in crate::checkpoint) fn zero_bits(dtype: StoredType) -> Option<u64> {
     let all = u64::MAX >> (64 - dtype.bits.clamp(1, 64));
     match dtype.kind {
         NumberKind::Exponent => None,
@@ -46,6 +46,49 @@ pub(super) fn number(code: u32, dtype: StoredType) -> f32 {
     }
 }
 
+/// The number that a code of any dtype stands for, of integers and floats of 64 bits as near as a float of 64 bits comes. A
+/// dtype of pairs has none.
+pub(in crate::checkpoint) fn value(code: u64, dtype: StoredType) -> f64 {
+    let bits = dtype.bits.clamp(1, 64);
+    match dtype.kind {
+        NumberKind::Signed => (((code << (64 - bits)) as i64) >> (64 - bits)) as f64,
+        NumberKind::Unsigned | NumberKind::Bool => code as f64,
+        NumberKind::Exponent if code == 255 => f64::NAN,
+        NumberKind::Exponent => 2f64.powi(code as i32 - 127),
+        NumberKind::Float => match dtype.name {
+            "F64" => f64::from_bits(code),
+            "F32" | "F16" | "BF16" => number(code as u32, dtype).into(),
+            "C64" => f64::NAN,
+            "F8_E4M3FNUZ" | "F8_E5M2FNUZ" if code == 0x80 => f64::NAN,
+            "F8_E4M3" if code & 0x7f == 0x7f => f64::NAN,
+            "F8_E5M2" if code & 0x7f > 0x7c => f64::NAN,
+            "F8_E5M2" if code & 0x7f == 0x7c => signed(f64::INFINITY, code >> 7 == 1),
+            name => {
+                // Bits of the fraction, and what is taken from the exponent.
+                let (fraction, bias) = match name {
+                    "F8_E4M3" => (3, 7),
+                    "F8_E4M3FNUZ" => (3, 8),
+                    "F8_E5M2" => (2, 15),
+                    "F8_E5M2FNUZ" => (2, 16),
+                    "F6_E2M3" => (3, 1),
+                    "F6_E3M2" => (2, 3),
+                    _ => (1, 1),
+                };
+                let magnitude = code & ((1 << (bits - 1)) - 1);
+                let (exponent, rest) = (magnitude >> fraction, magnitude & ((1 << fraction) - 1));
+                // A subnormal has the exponent of the smallest normal number, and no one before the point.
+                let whole = if exponent > 0 { 1 << fraction } else { 0 };
+                let unit = 2f64.powi(exponent.max(1) as i32 - bias - fraction);
+                signed((whole + rest) as f64 * unit, code >> (bits - 1) & 1 == 1)
+            }
+        },
+    }
+}
+
+fn signed(magnitude: f64, is_negative: bool) -> f64 {
+    if is_negative { -magnitude } else { magnitude }
+}
+
 /// The number of a dtype that is nearest, ties to even; of floats of 32 bits the number itself.
 pub(super) fn rounded(x: f32, dtype: StoredType) -> f32 {
     // Bits after the point, and the smallest exponent of a number that is not subnormal.
@@ -79,6 +122,35 @@ mod tests {
         for code in 0..0x7c00 {
             let x = number(code, half);
             assert_eq!(rounded(x, half), x, "{code:#x}");
+        }
+    }
+
+    #[test]
+    fn small_floats_have_the_values_of_their_formats() {
+        // Largest and smallest numbers as the Open Compute Project's formats and torch's finfo name them.
+        for (name, code, expected) in [
+            ("F8_E4M3", 0x7e, 448.0),
+            ("F8_E4M3", 0x01, 2f64.powi(-9)),
+            ("F8_E4M3", 0x88, -(2f64.powi(-6))),
+            ("F8_E5M2", 0x7b, 57344.0),
+            ("F8_E5M2", 0x01, 2f64.powi(-16)),
+            ("F8_E5M2", 0xfc, f64::NEG_INFINITY),
+            ("F8_E4M3FNUZ", 0x7f, 240.0),
+            ("F8_E5M2FNUZ", 0x7f, 57344.0),
+            ("F6_E2M3", 0x1f, 7.5),
+            ("F6_E3M2", 0x3f, -28.0),
+            ("F4", 7, 6.0),
+            ("F4", 9, -0.5),
+            ("F8_E8M0", 127, 1.0),
+            ("I8", 0xff, -1.0),
+            ("U8", 0xff, 255.0),
+            ("I64", u64::MAX, -1.0),
+            ("BF16", 0xbf80, -1.0),
+        ] {
+            assert_eq!(value(code, dtype(name)), expected, "{name} {code:#x}");
+        }
+        for (name, code) in [("F8_E4M3", 0xff), ("F8_E5M2", 0x7d), ("F8_E4M3FNUZ", 0x80)] {
+            assert!(value(code, dtype(name)).is_nan(), "{name} {code:#x}");
         }
     }
 

@@ -16,6 +16,7 @@
 //! - `codes.rs`, `floats.rs`: bit orders, and what the bits of floats mean
 //! - `rules.rs`: what makes a number 0
 //! - `zeros.rs`: counts them
+//! - `values.rs`: the numbers themselves, as the library of the format computes them
 //! - `settings.rs`: the quantization settings of a model and where they stand
 
 mod bitsandbytes;
@@ -34,12 +35,17 @@ mod seen;
 mod settings;
 mod torchao;
 mod trained;
+mod values;
 mod words;
 mod zeros;
 
 pub use formats::{SCHEMES, Scheme};
 pub use settings::Settings;
 pub use zeros::zeros;
+
+pub(super) use floats::{value, zero_bits};
+pub(super) use values::Reader;
+pub(super) use zeros::misfit;
 
 use super::Checkpoint;
 use seen::{Answer, Found, Seen, matrix};

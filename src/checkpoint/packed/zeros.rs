@@ -243,7 +243,11 @@ impl<'c> Test<'c> {
     }
 }
 
-pub(super) fn misfit(checkpoint: &Checkpoint, tensor: &Tensor, reason: &str) -> CheckpointError {
+pub(in crate::checkpoint) fn misfit(
+    checkpoint: &Checkpoint,
+    tensor: &Tensor,
+    reason: &str,
+) -> CheckpointError {
     CheckpointError::Data {
         file: checkpoint.file(tensor).label.clone(),
         reason: format!("tensor `{}`: {reason}", tensor.name),
