@@ -112,6 +112,7 @@ pub mod channels;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;
+pub mod compare;
 pub mod db;
 pub mod dtype;
 pub mod flow;

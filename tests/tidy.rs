@@ -8,6 +8,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("report", 6),
     ("analysis", 5),
     ("check", 5),
+    ("compare", 5),
     ("flow", 4),
     ("join", 4),
     ("model", 3),

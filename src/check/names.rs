@@ -122,10 +122,11 @@ pub(super) fn tables(db: &Db, findings: &mut Findings) {
             "$elementwise" => db.elementwise_kinds().err(),
             "$quantization" => db.quantization().err(),
             "$stored" => db.stored_conventions().err(),
+            "$graphs" => db.graphs().err(),
             _ => Some(DbError::schema(
                 table,
                 "",
-                "there is no such table; there are $elementwise, $quantization, $stored and $doc",
+                "there is no such table; there are $elementwise, $quantization, $stored, $graphs and $doc",
             )),
         };
         if let Some(e) = broken {

@@ -20,6 +20,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// What a model costs, module by module
     Inspect(Box<InspectArgs>),
+    /// What a compressed checkpoint saves against its base
+    Compare(Box<CompareArgs>),
     /// The module database: look, check, evaluate
     Db(DbArgs),
     /// Models whose configs are embedded
@@ -228,6 +230,105 @@ impl GateArgs {
             self.max_kv_bytes_per_token,
         ];
         gates.iter().any(Option::is_some)
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  bitcost compare base.safetensors pruned.safetensors
+  bitcost compare base/ gptq/ awq/ --seq-len 128               several against one base
+  bitcost compare --only q.safetensors --graph cifar-resnet --input 3x32x32
+  bitcost compare base/ q/ --bits bits.json --bops structured --format json
+  bitcost compare base/ q/ --min-bop-ratio 4 --quiet           exit code 1 where less is saved")]
+pub(super) struct CompareArgs {
+    /// The base, then what is compared with it: safetensors files, folders, ids with weights in the cache
+    #[arg(value_name = "BASE COMPRESSED")]
+    pub inputs: Vec<String>,
+    /// One checkpoint against itself without zeros
+    #[arg(long, value_name = "FILE", conflicts_with = "inputs")]
+    pub only: Option<String>,
+    /// Where layers and their order are known from: auto (config, else names of tensors), none, sequential, a graph of the database, an id of the catalog
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub graph: String,
+    /// Input of image models and of `sequential`: channels, height, width
+    #[arg(long, value_name = "CxHxW", value_parser = parse_input)]
+    pub input: Option<(u64, u64, u64)>,
+    /// New tokens of language models
+    #[arg(short = 's', long, alias = "seq_len", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub seq_len: u64,
+    /// Definition of bit operations, which the MACs of the table go with
+    #[arg(long, value_name = "KEY", default_value = "live-nnz", value_parser = parse_bops)]
+    pub bops: crate::compare::BopsKey,
+    /// When a channel is null: its weights over live inputs are zero, or it is exactly zero after bias and norm
+    #[arg(long, value_name = "RULE", default_value = "weights")]
+    pub null_rule: NullRuleArg,
+    /// Width of activations
+    #[arg(long, value_name = "BITS", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub activation_bits: u32,
+    /// Widths of the compressed layers: a JSON object of layer and bits
+    #[arg(long, value_name = "FILE")]
+    pub bits: Option<PathBuf>,
+    /// Count plain floats as so many bits, whatever their dtype
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub float_bits: Option<u32>,
+    /// Do not take a float tensor of few distinct values for a quantized one
+    #[arg(long)]
+    pub no_infer_bits: bool,
+    /// Compare the layers that both have, and note the others
+    #[arg(long)]
+    pub allow_missing: bool,
+    /// Lay the entries of a file over the module database (repeatable)
+    #[arg(long = "module-db", value_name = "FILE")]
+    pub module_db: Vec<PathBuf>,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Format of the report
+    #[arg(long, default_value = "table")]
+    pub format: FormatArg,
+    /// Write the report to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print nothing but errors and failed gates
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// Least ratio of bit operations, base over compressed; exit code 1 below it
+    #[arg(long, value_name = "RATIO")]
+    pub min_bop_ratio: Option<f64>,
+    /// Least ratio of MACs
+    #[arg(long, value_name = "RATIO")]
+    pub min_mac_ratio: Option<f64>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NullRuleArg {
+    /// All weights over live inputs are zero, whatever bias and norm add
+    Weights,
+    /// Exactly zero, bias and norm included
+    Exact,
+}
+
+fn parse_bops(text: &str) -> Result<crate::compare::BopsKey, String> {
+    let keys = crate::compare::BopsKey::ALL;
+    let found = keys
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, key)| *key);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
+        format!("the definitions are {}", names.join(", "))
+    })
+}
+
+fn parse_input(text: &str) -> Result<(u64, u64, u64), String> {
+    let sides: Option<Vec<u64>> = text.split('x').map(|side| side.parse().ok()).collect();
+    let sides = sides.filter(|sides| sides.iter().all(|side| (1..=1 << 20).contains(side)));
+    match sides.as_deref() {
+        Some([c, h, w]) => Ok((*c, *h, *w)),
+        Some([features]) => Ok((*features, 1, 1)),
+        _ => Err(
+            "an input is channels x height x width, such as 3x32x32, or a number of features"
+                .into(),
+        ),
     }
 }
 

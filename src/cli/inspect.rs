@@ -147,7 +147,7 @@ impl<'a> Request<'a> {
     }
 }
 
-fn wanted(args: &SourceArgs, quiet: bool) -> Wanted {
+pub(super) fn wanted(args: &SourceArgs, quiet: bool) -> Wanted {
     Wanted {
         source: match args.source {
             SourceArg::Auto => None,

@@ -6,6 +6,7 @@
 
 mod args;
 mod catalog;
+mod compare;
 mod db;
 #[cfg(feature = "hub")]
 mod fetch;
@@ -111,6 +112,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Inspect(args) => inspect::run(args),
+        Command::Compare(args) => compare::run(&args),
         Command::Db(args) => db::run(args),
         Command::Catalog(args) => catalog::run(&args),
         #[cfg(feature = "hub")]

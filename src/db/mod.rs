@@ -7,10 +7,12 @@
 //! a module file) derives them; `like.rs` merges.
 //!
 //! Keys that begin with `$` are tables for all entries: `$elementwise` (FLOPs and traffic per element), `$quantization`
-//! (what a `quantization_config` does to classes and widths), `$stored` (what any file may call its tensors).
+//! (what a `quantization_config` does to classes and widths), `$stored` (what any file may call its tensors), `$graphs`
+//! (models that their tensors tell).
 
 mod entry;
 mod error;
+mod graphs;
 mod like;
 mod quantization;
 mod stored;
@@ -20,6 +22,7 @@ pub use entry::{
     MemoryAnalysis, Parameter, Precision, Row, RowKind, Task, Tie, Traffic,
 };
 pub use error::{DbError, Fault};
+pub use graphs::{Derived, Graph};
 pub use quantization::{Quantization, Rule};
 pub use stored::{Assembled, Conventions, Extra, Join, OnDisk, Piece};
 
@@ -502,6 +505,11 @@ impl Db {
                 Ok(self.conventions.get_or_init(|| conventions))
             }
         }
+    }
+
+    /// Models that are recognised by their tensors.
+    pub fn graphs(&self) -> Result<Vec<Graph>, DbError> {
+        graphs::read(&*self.table("$graphs")?)
     }
 
     fn table(&self, key: &str) -> Result<Arc<Object>, DbError> {

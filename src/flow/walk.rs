@@ -21,6 +21,8 @@ pub struct Layer {
     pub groups: usize,
     /// Whether its weight is stored as [in, out].
     pub transposed: bool,
+    /// Height and width of what it gives, where it gives images.
+    pub spatial: Option<(u64, u64)>,
     /// Input channels that are null at every call.
     pub null_in: Channels,
     /// Output channels that are null at every call, before bias and norm.
@@ -269,14 +271,16 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
         let given: Vec<Given<'_>> = got.iter().map(given).collect();
         let (nulls, seen) = rules::apply(name.as_str(), &given, width, self.rule, self.weights)?;
         if let Some(seen) = seen {
-            self.layer(seen);
+            self.layer(seen, flow);
         }
         Ok(Got::Signal(Signal { flow, nulls }))
     }
 
     /// A layer that is called again is null only where it is null at every call.
-    fn layer(&mut self, seen: Seen) {
+    fn layer(&mut self, seen: Seen, output: Flow) {
+        let side = |size: Option<i128>| size.and_then(|size| u64::try_from(size).ok());
         let layer = Layer {
+            spatial: side(output.h).zip(side(output.w)),
             groups: seen.groups,
             transposed: seen.transposed,
             null_in: seen.null_in,

@@ -22,6 +22,8 @@ pub(super) struct Found {
     pub padding: Padding,
     /// The name under which it was found.
     pub name: String,
+    /// The weights that make it up, by their numbers.
+    pub numbers: Vec<usize>,
 }
 
 /// The weights of a checkpoint, and which of them the tree has.
@@ -87,6 +89,7 @@ impl<'w> Finder<'w> {
             shape: shape_of(weight),
             padding: weight.padding,
             name: weight.name.to_string(),
+            numbers: vec![number],
         })
     }
 
@@ -137,6 +140,7 @@ impl<'w> Finder<'w> {
             shape: shapes.and_then(|shapes| joined_shape(&shapes, join)),
             padding: Padding::None,
             name: weights.first()?.name.to_string(),
+            numbers: all,
         })
     }
 

@@ -150,12 +150,50 @@ pub fn join<'e>(
     Ok(Joined { tree, findings })
 }
 
+/// Which weights of a checkpoint hold each tensor and buffer of a tree, by path: their numbers in [`Weights::weights`].
+/// Several hold a tensor that the file has in parts, none one that it lacks; tied tensors share theirs.
+pub fn locate(
+    model: &Model<'_>,
+    tree: &Tree<'_>,
+    headers: &Headers,
+) -> Result<HashMap<String, Vec<usize>>, ModelError> {
+    let children: Vec<&str> = tree.root.children.iter().map(|(name, _)| &**name).collect();
+    let mut finder = Finder::new(&headers.weights, &children);
+    let mut survey = Survey::new(model, &mut finder)?;
+    survey.node(&tree.root, "", &mut String::new(), &mut Vec::new())?;
+    let tensors = survey.paths.into_iter().zip(survey.numbers);
+    let buffers = survey
+        .buffers
+        .into_iter()
+        .map(|(path, number)| (path, vec![number]));
+    let mut places: HashMap<String, Vec<usize>> = tensors.chain(buffers).collect();
+    for _ in 0..tree.tied.len() {
+        for (tensor, original) in &tree.tied {
+            let held = |path: &str| {
+                places
+                    .get(path)
+                    .filter(|numbers| !numbers.is_empty())
+                    .cloned()
+            };
+            match (held(tensor), held(original)) {
+                (None, Some(numbers)) => places.insert(tensor.to_string(), numbers),
+                (Some(numbers), None) => places.insert(original.to_string(), numbers),
+                _ => None,
+            };
+        }
+    }
+    Ok(places)
+}
+
 /// The first walk: looks for every tensor of every module, in tree order.
 struct Survey<'s, 'w, 'e> {
     finder: &'s mut Finder<'w>,
     conventions: &'s Conventions,
     found: Vec<Option<Rc<Stored>>>,
     paths: Vec<String>,
+    /// The numbers of the weights that hold each tensor, and where buffers are found.
+    numbers: Vec<Vec<usize>>,
+    buffers: Vec<(String, usize)>,
     /// Path, shape in the model, shape in the file.
     shapes: Vec<(String, Vec<u128>, String)>,
     /// Patterns of tensors that the file may hold besides, with what they are.
@@ -175,6 +213,8 @@ impl<'s, 'w, 'e> Survey<'s, 'w, 'e> {
             conventions: model.db.stored_conventions()?,
             found: Vec::new(),
             paths: Vec::new(),
+            numbers: Vec::new(),
+            buffers: Vec::new(),
             shapes: Vec::new(),
             extras: Vec::new(),
             known_extras: HashSet::new(),
@@ -201,13 +241,23 @@ impl<'s, 'w, 'e> Survey<'s, 'w, 'e> {
                 self.shapes
                     .push((whole.clone(), tensor.shape.clone(), other));
             }
+            self.numbers.push(
+                found
+                    .as_ref()
+                    .map_or_else(Vec::new, |found| found.numbers.clone()),
+            );
             self.found.push(found.map(|found| found.stored));
             self.paths.push(whole);
         }
         // Buffers may be left out of files; those that are there are expected.
         for buffer in &node.buffers {
-            self.finder
+            let found = self
+                .finder
                 .find(&places(levels, &buffer.name, self.conventions));
+            if let Some([number]) = found.as_ref().map(|found| found.numbers.as_slice()) {
+                self.buffers
+                    .push((joined_path(path, &buffer.name), *number));
+            }
         }
         self.extras_of(node, levels)?;
         for (name, child) in &node.children {

@@ -77,7 +77,7 @@ pub fn sweep(points: &[(Workload, u32, Totals)], columns: &[&Column], root: &Row
     out
 }
 
-fn line(fields: impl Iterator<Item = String>) -> String {
+pub(super) fn line(fields: impl Iterator<Item = String>) -> String {
     let quoted = fields.map(|f| units::visible(&f)).map(|f| {
         if f.contains([',', '"', '\n', '\r']) {
             format!("\"{}\"", f.replace('"', "\"\""))

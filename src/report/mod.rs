@@ -1,6 +1,7 @@
 //! One analysis, several formats: each file here holds one format and no numbers of its own.
 
 pub mod column;
+pub mod compare;
 pub mod csv;
 pub mod db;
 pub mod explain;

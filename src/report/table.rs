@@ -170,6 +170,19 @@ impl Grid {
     }
 }
 
+/// A table of finished cells: the first column is text, the others stand to the right.
+pub(super) fn grid(headings: &[&str], rows: Vec<Vec<String>>, markdown: bool) -> String {
+    let numeric = (0..headings.len()).map(|column| column > 0).collect();
+    let header = headings.iter().map(|heading| heading.to_string()).collect();
+    Grid {
+        header,
+        numeric,
+        rows,
+        markdown,
+    }
+    .print()
+}
+
 /// Spaces between columns, besides the one that the table draws.
 const GAP: u16 = 1;
 

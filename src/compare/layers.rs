@@ -1,0 +1,301 @@
+//! The layers of a checkpoint: which weights are multiplied, on how many positions, with which null channels.
+//!
+//! By a graph: the model's tree with null channels from its `forward` statements; a plain sequence of layers in the order of
+//! the file; or none, where every matrix stands for itself.
+
+use super::scanned::{Meant, Scanned};
+use crate::channels::Channels;
+use crate::checkpoint::CheckpointError;
+use crate::db::{Db, RowKind};
+use crate::flow::{self, Layer as Flowed, Rule};
+use crate::model::{Node, Tree};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A layer of one checkpoint, before anything is counted.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub name: String,
+    /// The number of its weight.
+    pub number: usize,
+    pub meant: Meant,
+    /// Its shape, outputs first whatever the file has: [out, in of a group, taps ...].
+    pub shape: Vec<u64>,
+    /// Height and width of its output, where it is an image.
+    pub spatial: Option<(u64, u64)>,
+    /// MACs without any zero.
+    pub dense: u128,
+    pub null_in: Channels,
+    pub null_out: Channels,
+}
+
+/// What the layers of a checkpoint are, with what could not be told.
+pub(super) struct Plans {
+    pub layers: Vec<Plan>,
+    pub notes: Vec<(String, String)>,
+}
+
+/// The layers of a tree, in its order.
+pub(super) fn of_tree<'e>(
+    db: &'e Db,
+    tree: &Tree<'e>,
+    places: &HashMap<String, Vec<usize>>,
+    rule: Rule,
+    scanned: &mut Scanned<'_>,
+) -> Result<Plans, CheckpointError> {
+    let found = flow::nulls(db, &tree.root, rule, scanned)?;
+    let mut walk = TreeWalk {
+        places,
+        flowed: &found.layers,
+        scanned,
+        plans: Vec::new(),
+    };
+    walk.node(&tree.root, "", 1)?;
+    let layers = walk.plans;
+    let mut notes = Vec::new();
+    if let Some(first) = found.unknown.first() {
+        let message = format!(
+            "no null channel passes through {} modules whose dataflow is not described",
+            found.unknown.len()
+        );
+        notes.push((first.clone(), message));
+    }
+    Ok(Plans { layers, notes })
+}
+
+struct TreeWalk<'w, 'h> {
+    places: &'w HashMap<String, Vec<usize>>,
+    flowed: &'w HashMap<String, Flowed>,
+    scanned: &'w mut Scanned<'h>,
+    plans: Vec<Plan>,
+}
+
+impl TreeWalk<'_, '_> {
+    fn node(
+        &mut self,
+        node: &Rc<Node<'_>>,
+        path: &str,
+        calls: u128,
+    ) -> Result<(), CheckpointError> {
+        let calls = calls.saturating_mul(node.calls);
+        for work in node
+            .work
+            .iter()
+            .filter(|work| matches!(work.kind, RowKind::WeightMac))
+        {
+            let Some(operand) = work.operand else {
+                continue;
+            };
+            let tensor = joined(path, operand);
+            let dense = work.count.saturating_mul(calls);
+            self.tensor(&tensor, dense)?;
+        }
+        for (name, child) in &node.children {
+            self.node(child, &joined(path, name), calls)?;
+        }
+        Ok(())
+    }
+
+    /// The layers of one multiplied tensor: one, or one for each weight that the file keeps of it.
+    fn tensor(&mut self, tensor: &str, dense: u128) -> Result<(), CheckpointError> {
+        let Some(numbers) = self
+            .places
+            .get(tensor)
+            .filter(|numbers| !numbers.is_empty())
+        else {
+            return Ok(());
+        };
+        if self.plans.iter().any(|plan| numbers.contains(&plan.number)) {
+            return Ok(());
+        }
+        let all: u128 = numbers
+            .iter()
+            .map(|n| u128::from(self.scanned.weight(*n).elements))
+            .sum();
+        for number in numbers {
+            let weight = self.scanned.weight(*number);
+            let share = u128::from(weight.elements);
+            let dense = if all == 0 {
+                0
+            } else {
+                dense.saturating_mul(share) / all
+            };
+            let flowed = self.flowed.get(tensor).filter(|_| numbers.len() == 1);
+            let stem = if numbers.len() == 1 {
+                tensor
+            } else {
+                &weight.name
+            };
+            let name = stem.strip_suffix(".weight").unwrap_or(stem).to_string();
+            let given = self
+                .scanned
+                .paths
+                .get(tensor)
+                .map(|(_, shape)| shape.clone());
+            let shape = given
+                .filter(|_| numbers.len() == 1)
+                .or_else(|| weight.shape.clone());
+            let plan = plan(name, *number, shape, flowed, dense, self.scanned)?;
+            self.plans.extend(plan);
+        }
+        Ok(())
+    }
+}
+
+fn plan(
+    name: String,
+    number: usize,
+    shape: Option<Box<[u64]>>,
+    flowed: Option<&Flowed>,
+    dense: u128,
+    scanned: &mut Scanned<'_>,
+) -> Result<Option<Plan>, CheckpointError> {
+    let Some(shape) = shape.filter(|shape| shape.len() >= 2) else {
+        return Ok(None);
+    };
+    let (groups, transposed) = flowed.map_or((1, false), |f| (f.groups.max(1), f.transposed));
+    let meant = Meant {
+        groups,
+        transposed,
+        shape: Some(shape.clone()),
+    };
+    let mut outward: Vec<u64> = shape.to_vec();
+    if transposed {
+        outward.swap(0, 1);
+    }
+    let inputs = usize::try_from(outward[1])
+        .unwrap_or(usize::MAX)
+        .saturating_mul(groups);
+    let (null_in, null_out) = match flowed {
+        Some(flowed) => (flowed.null_in.clone(), flowed.null_out.clone()),
+        None => {
+            let none = Channels::none(inputs);
+            let null = scanned.rows_without_live_inputs(number, &meant, &none)?;
+            (none, null.unwrap_or_else(|| Channels::none(0)))
+        }
+    };
+    Ok(Some(Plan {
+        name,
+        number,
+        meant,
+        shape: outward,
+        spatial: flowed.and_then(|flowed| flowed.spatial),
+        dense,
+        null_in,
+        null_out,
+    }))
+}
+
+/// Every matrix and convolution of the file for itself, at one position, by name.
+pub(super) fn alone(scanned: &mut Scanned<'_>) -> Result<Plans, CheckpointError> {
+    let mut layers = Vec::new();
+    for number in 0..scanned.headers.weights.weights.len() {
+        let weight = scanned.weight(number);
+        let Some(shape) = weight
+            .shape
+            .clone()
+            .filter(|shape| matches!(shape.len(), 2 | 4))
+        else {
+            continue;
+        };
+        let name = weight
+            .name
+            .strip_suffix(".weight")
+            .unwrap_or(&weight.name)
+            .to_string();
+        layers.extend(plan(
+            name,
+            number,
+            Some(shape),
+            None,
+            weight.elements.into(),
+            scanned,
+        )?);
+    }
+    Ok(Plans {
+        layers,
+        notes: Vec::new(),
+    })
+}
+
+/// The layers of a file one after the other, in the order of their data: convolutions keep height and width, what one gives
+/// null arrives null at the next; between an image and a linear layer lies its flattening, or its mean.
+pub(super) fn in_sequence(
+    scanned: &mut Scanned<'_>,
+    input: (u64, u64, u64),
+) -> Result<Plans, CheckpointError> {
+    let checkpoint = &scanned.headers.checkpoint;
+    let place = |number: usize| {
+        let codes = scanned
+            .weight(number)
+            .parts
+            .first()
+            .and_then(|part| checkpoint.tensors.get(*part as usize));
+        codes.map(|tensor| (tensor.file, tensor.begin))
+    };
+    let mut order: Vec<usize> = (0..scanned.headers.weights.weights.len()).collect();
+    order.sort_by_key(|number| place(*number));
+    let (channels, height, width) = input;
+    let mut arriving = Channels::none(usize::try_from(channels).unwrap_or(0));
+    let mut image = true;
+    let mut layers = Vec::new();
+    for number in order {
+        let weight = scanned.weight(number);
+        let Some(shape) = weight
+            .shape
+            .clone()
+            .filter(|shape| matches!(shape.len(), 2 | 4))
+        else {
+            continue;
+        };
+        let inputs = usize::try_from(shape[1]).unwrap_or(usize::MAX);
+        let spatial = (shape.len() == 4).then_some((height, width));
+        if spatial.is_none() && image {
+            let positions = usize::try_from(height.saturating_mul(width)).unwrap_or(usize::MAX);
+            if arriving.width().checked_mul(positions) == Some(inputs) {
+                arriving = arriving.each(positions);
+            }
+        }
+        image = spatial.is_some();
+        let null_in = if arriving.width() == inputs {
+            arriving
+        } else {
+            Channels::none(inputs)
+        };
+        let meant = Meant {
+            groups: 1,
+            transposed: false,
+            shape: Some(shape.clone()),
+        };
+        let null_out = scanned.rows_without_live_inputs(number, &meant, &null_in)?;
+        let null_out = null_out.unwrap_or_else(|| Channels::none(0));
+        let spots = spatial.map_or(1, |(h, w)| u128::from(h) * u128::from(w));
+        layers.push(Plan {
+            name: weight
+                .name
+                .strip_suffix(".weight")
+                .unwrap_or(&weight.name)
+                .to_string(),
+            number,
+            meant,
+            shape: shape.to_vec(),
+            spatial,
+            dense: spots.saturating_mul(weight.elements.into()),
+            null_in,
+            null_out: null_out.clone(),
+        });
+        arriving = null_out;
+    }
+    Ok(Plans {
+        layers,
+        notes: Vec::new(),
+    })
+}
+
+fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_string()
+    } else {
+        format!("{path}.{name}")
+    }
+}

@@ -1,0 +1,285 @@
+//! Two checkpoints side by side: what pruning and quantization save in MACs, bit operations and bytes, layer by layer.
+//!
+//! The layers of each side come from its own weights ([`Graph`]), the counts of a layer from one scan of its data; layers
+//! are joined by name. Null channels follow the model's dataflow, so a channel that nobody produces costs nothing where it
+//! is consumed.
+//!
+//! - `layers.rs`: which weights are multiplied, with which null channels
+//! - `scanned.rs`: what the data says, scanned once
+//! - `bits.rs`: widths, each with its source
+//! - `counts.rs`: MACs and BOPs by every definition
+
+mod bits;
+mod counts;
+mod layers;
+mod scanned;
+
+pub use bits::{BitsRules, BitsSource};
+pub use counts::{Bops, BopsKey, Macs};
+
+use crate::channels::Channels;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::scan::{WeightError, weight_error};
+use crate::db::Db;
+use crate::flow::Rule;
+use crate::join::{Headers, locate};
+use crate::model::{Asked, Model, ModelError, Node};
+use layers::{Plan, Plans};
+use scanned::Scanned;
+use std::collections::HashMap;
+
+/// Where layers and their order are known from.
+pub enum Graph<'m, 'e> {
+    /// A model's tree, under a workload.
+    Model(&'m Model<'e>, &'m Asked),
+    /// The order of the file, for an input of channels, height and width.
+    Sequential((u64, u64, u64)),
+    /// None: every weight for itself.
+    None,
+}
+
+/// How a comparison counts.
+#[derive(Clone, Debug)]
+pub struct Conventions {
+    /// When a channel is null.
+    pub rule: Rule,
+    /// Which bit operations.
+    pub bops: BopsKey,
+    /// Width of activations.
+    pub activation_bits: u32,
+}
+
+/// One checkpoint, counted.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// Its layers.
+    pub layers: Vec<Layer>,
+    /// Sums over them.
+    pub totals: Totals,
+    /// Path and message of what could not be told.
+    pub notes: Vec<(String, String)>,
+}
+
+/// A layer of one checkpoint.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Its name: the path of its module.
+    pub name: String,
+    /// The number of its weight in the checkpoint.
+    pub number: usize,
+    /// Its shape: [out, in of a group, taps ...].
+    pub shape: Vec<u64>,
+    /// Groups of a convolution.
+    pub groups: usize,
+    /// Height and width of its output, where it is an image.
+    pub spatial: Option<(u64, u64)>,
+    /// Width of its weights.
+    pub weight_bits: u32,
+    /// Where that is known from.
+    pub bits_source: BitsSource,
+    /// Non-zero weights; `None` where the format's numbers cannot be told.
+    pub nnz: Option<u64>,
+    /// Weights that are 0.
+    pub zeros: Option<u64>,
+    /// Weights that are not finite.
+    pub not_finite: u64,
+    /// Input channels that are null.
+    pub null_in: Channels,
+    /// Output channels that are null.
+    pub null_out: Channels,
+    /// Its MACs.
+    pub macs: Macs,
+    /// Its bit operations.
+    pub bops: Bops,
+    /// Bytes of its weight in the file.
+    pub bytes: u64,
+}
+
+impl Layer {
+    /// What kind of layer its shape makes it.
+    pub fn kind(&self) -> &'static str {
+        match self.shape.len() {
+            2 => "linear",
+            3 => "conv1d",
+            4 => "conv2d",
+            5 => "conv3d",
+            _ => "other",
+        }
+    }
+}
+
+/// Sums over the layers of one checkpoint.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Totals {
+    /// MACs by the definition that goes with the bit operations.
+    pub macs: u128,
+    /// Bit operations.
+    pub bops: Bops,
+    /// Bytes of all weights of the layers.
+    pub bytes: u128,
+    /// Weights of the layers.
+    pub params: u128,
+}
+
+/// Why a checkpoint cannot be counted.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// Data that cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tree that cannot be built.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// Counts one checkpoint.
+pub fn count(
+    db: &Db,
+    headers: &Headers,
+    graph: &Graph<'_, '_>,
+    conventions: &Conventions,
+    bits: &BitsRules,
+) -> Result<Side, CompareError> {
+    let (plans, mut scanned) = plans(db, headers, graph, conventions.rule)?;
+    let mut layers = Vec::with_capacity(plans.layers.len());
+    for plan in plans.layers {
+        layers.push(layer(plan, &mut scanned, conventions, bits)?);
+    }
+    let mut totals = Totals {
+        macs: 0,
+        bops: Bops::Whole(0),
+        bytes: 0,
+        params: 0,
+    };
+    for layer in &layers {
+        totals.macs = totals
+            .macs
+            .saturating_add(conventions.bops.macs(&layer.macs));
+        totals.bops = totals.bops.plus(layer.bops);
+        totals.bytes += u128::from(layer.bytes);
+        totals.params += layer
+            .shape
+            .iter()
+            .map(|side| u128::from(*side))
+            .product::<u128>();
+    }
+    Ok(Side {
+        layers,
+        totals,
+        notes: plans.notes,
+    })
+}
+
+fn plans<'h>(
+    db: &Db,
+    headers: &'h Headers,
+    graph: &Graph<'_, '_>,
+    rule: Rule,
+) -> Result<(Plans, Scanned<'h>), CompareError> {
+    match graph {
+        Graph::None => {
+            let mut scanned = Scanned::new(headers, HashMap::new());
+            let plans = layers::alone(&mut scanned)?;
+            Ok((plans, scanned))
+        }
+        Graph::Sequential(input) => {
+            let mut scanned = Scanned::new(headers, HashMap::new());
+            let plans = layers::in_sequence(&mut scanned, *input)?;
+            Ok((plans, scanned))
+        }
+        Graph::Model(model, asked) => {
+            let workload = model.workload(asked)?;
+            let tree = model.expand(&workload)?;
+            let places = locate(model, &tree, headers)?;
+            let mut shapes = HashMap::new();
+            shapes_of(&tree.root, "", &mut shapes);
+            let held = places
+                .iter()
+                .filter_map(|(path, numbers)| match numbers.as_slice() {
+                    [number] => Some((path.clone(), (*number, shapes.get(path)?.clone()))),
+                    _ => None,
+                });
+            let mut scanned = Scanned::new(headers, held.collect());
+            let plans = layers::of_tree(db, &tree, &places, rule, &mut scanned)?;
+            Ok((plans, scanned))
+        }
+    }
+}
+
+/// The shapes of all tensors and buffers of a tree, by path.
+fn shapes_of(node: &Node<'_>, path: &str, shapes: &mut HashMap<String, Box<[u64]>>) {
+    let joined = |name: &str| {
+        if path.is_empty() {
+            name.to_string()
+        } else {
+            format!("{path}.{name}")
+        }
+    };
+    for tensor in node.tensors.iter().chain(&node.buffers) {
+        let shape = tensor
+            .shape
+            .iter()
+            .map(|side| u64::try_from(*side).unwrap_or(u64::MAX));
+        shapes.insert(joined(&tensor.name), shape.collect());
+    }
+    for (name, child) in &node.children {
+        shapes_of(child, &joined(name), shapes);
+    }
+}
+
+fn layer(
+    plan: Plan,
+    scanned: &mut Scanned<'_>,
+    conventions: &Conventions,
+    rules: &BitsRules,
+) -> Result<Layer, CompareError> {
+    let statistics = scanned.statistics(plan.number, &plan.meant)?;
+    let statistics = statistics.as_deref();
+    let weight = scanned.weight(plan.number);
+    let (weight_bits, bits_source) = bits::bits(&plan.name, weight, statistics, rules);
+    let macs = counts::macs(&plan, statistics);
+    let bops = counts::bops(
+        conventions.bops,
+        &plan,
+        &macs,
+        weight_bits,
+        conventions.activation_bits,
+    );
+    Ok(Layer {
+        number: plan.number,
+        groups: plan.meant.groups,
+        spatial: plan.spatial,
+        weight_bits,
+        bits_source,
+        nnz: statistics.map(|s| s.nnz),
+        zeros: statistics.map(|s| s.elements - s.nnz),
+        not_finite: statistics.map_or(0, |s| s.nan + s.infinite),
+        macs,
+        bops,
+        bytes: weight.bytes,
+        name: plan.name,
+        shape: plan.shape,
+        null_in: plan.null_in,
+        null_out: plan.null_out,
+    })
+}
+
+/// How far the weights of a layer are from the base's; `None` where shapes differ or numbers cannot be told.
+pub fn error(
+    base: (&Headers, &Layer),
+    other: (&Headers, &Layer),
+) -> Result<Option<WeightError>, CheckpointError> {
+    let weight =
+        |headers: &'_ Headers, layer: &Layer| headers.weights.weights[layer.number].clone();
+    let (a, b) = (weight(base.0, base.1), weight(other.0, other.1));
+    weight_error((&base.0.checkpoint, &a), (&other.0.checkpoint, &b))
+}
+
+/// `base` over `compressed`; `None` stands for infinity, where nothing is left.
+pub fn ratio(base: f64, compressed: f64) -> Option<f64> {
+    match (base, compressed) {
+        (base, compressed) if base == compressed => Some(1.0),
+        (_, 0.0) => None,
+        (base, compressed) => Some(base / compressed),
+    }
+}

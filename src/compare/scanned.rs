@@ -1,0 +1,165 @@
+//! What a checkpoint's data says of the weights of a tree: asked for by path, scanned once.
+
+use crate::channels::Channels;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::packed::Weight;
+use crate::checkpoint::scan::{self, Statistics, Wanted};
+use crate::flow::Weights;
+use crate::join::Headers;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// How the dimensions of a weight are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Meant {
+    pub groups: usize,
+    pub transposed: bool,
+    /// The shape that the model gives it.
+    pub shape: Option<Box<[u64]>>,
+}
+
+/// The weights of one checkpoint by their paths in a tree.
+pub(super) struct Scanned<'h> {
+    pub headers: &'h Headers,
+    /// Path of a tensor of the tree -> the number of the weight that holds it, and its shape.
+    pub paths: HashMap<String, (usize, Box<[u64]>)>,
+    known: HashMap<usize, (Meant, Option<Rc<Statistics>>)>,
+}
+
+impl<'h> Scanned<'h> {
+    pub(super) fn new(
+        headers: &'h Headers,
+        paths: HashMap<String, (usize, Box<[u64]>)>,
+    ) -> Scanned<'h> {
+        Scanned {
+            headers,
+            paths,
+            known: HashMap::new(),
+        }
+    }
+
+    pub(super) fn weight(&self, number: usize) -> &'h Weight {
+        &self.headers.weights.weights[number]
+    }
+
+    /// Statistics of a weight, `None` where its numbers cannot be told.
+    pub(super) fn statistics(
+        &mut self,
+        number: usize,
+        meant: &Meant,
+    ) -> Result<Option<Rc<Statistics>>, CheckpointError> {
+        if let Some((known, statistics)) = self.known.get(&number)
+            && known == meant
+        {
+            return Ok(statistics.clone());
+        }
+        let found = scan::statistics(
+            &self.headers.checkpoint,
+            self.weight(number),
+            &wanted(meant),
+        )?;
+        let found = found.map(Rc::new);
+        self.known.insert(number, (meant.clone(), found.clone()));
+        Ok(found)
+    }
+
+    /// Rows of a weight without a non-zero that reads a live input.
+    pub(super) fn rows_without_live_inputs(
+        &mut self,
+        number: usize,
+        meant: &Meant,
+        null_in: &Channels,
+    ) -> Result<Option<Channels>, CheckpointError> {
+        let Some(statistics) = self.statistics(number, meant)? else {
+            return Ok(None);
+        };
+        let rows = statistics.per_row.len();
+        let mut null = Channels::of(rows, |row| statistics.per_row[row] == 0);
+        if null_in.is_empty() {
+            return Ok(Some(null));
+        }
+        // A row that reads more non-zeros than all null inputs have reads a live one.
+        let on_null: u64 = null_in
+            .iter()
+            .filter_map(|channel| statistics.per_input.get(channel))
+            .sum();
+        for row in 0..rows {
+            if null.contains(row) || statistics.per_row[row] > on_null {
+                continue;
+            }
+            let reads = scan::row_reads(
+                &self.headers.checkpoint,
+                self.weight(number),
+                row as u64,
+                &wanted(meant),
+            )?;
+            if reads.is_some_and(|reads| reads.iter().all(|input| null_in.contains(input))) {
+                null.insert(row);
+            }
+        }
+        Ok(Some(null))
+    }
+}
+
+fn wanted(meant: &Meant) -> Wanted {
+    Wanted {
+        shape: meant.shape.clone(),
+        groups: meant.groups.max(1) as u64,
+        transposed: meant.transposed,
+        ..Wanted::default()
+    }
+}
+
+impl Weights for Scanned<'_> {
+    type Error = CheckpointError;
+
+    fn null_rows(
+        &mut self,
+        tensor: &str,
+        null_in: &Channels,
+        groups: usize,
+        transposed: bool,
+    ) -> Result<Channels, CheckpointError> {
+        let Some((number, shape)) = self.paths.get(tensor).cloned() else {
+            return Ok(Channels::none(0));
+        };
+        let rows = if transposed {
+            shape.get(1)
+        } else {
+            shape.first()
+        };
+        let rows = rows
+            .and_then(|rows| usize::try_from(*rows).ok())
+            .unwrap_or(0);
+        let meant = Meant {
+            groups,
+            transposed,
+            shape: Some(shape),
+        };
+        let null = self.rows_without_live_inputs(number, &meant, null_in)?;
+        Ok(null
+            .filter(|null| null.width() == rows)
+            .unwrap_or_else(|| Channels::none(rows)))
+    }
+
+    fn vector(&mut self, tensor: &str) -> Result<Option<Vec<f64>>, CheckpointError> {
+        let Some((number, shape)) = self.paths.get(tensor).cloned() else {
+            return Ok(None);
+        };
+        let meant = Meant {
+            groups: 1,
+            transposed: false,
+            shape: Some(shape),
+        };
+        let mut values = Vec::new();
+        let rows = 0..u64::MAX;
+        let known = scan::values(
+            &self.headers.checkpoint,
+            self.weight(number),
+            &wanted(&meant),
+            rows,
+            &mut values,
+        )?;
+        Ok(known.then(|| values.into_iter().map(f64::from).collect()))
+    }
+}
