@@ -4,6 +4,7 @@
 //! weight that was rounded to few values is asked about every number.
 
 use super::super::packed::value;
+use super::wide::{Code, Lane};
 use crate::dtype::StoredType;
 use std::collections::HashSet;
 
@@ -67,8 +68,12 @@ impl Seen {
     }
 
     /// Looks at codes until there are too many.
-    pub(super) fn look(&mut self, codes: impl Iterator<Item = u64>) {
+    pub(super) fn look<C: Code>(&mut self, codes: &[C]) {
+        if self.is_full() {
+            return;
+        }
         for code in codes {
+            let code = code.lane().long();
             if self.last == Some(code) {
                 continue;
             }
