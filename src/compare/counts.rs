@@ -100,7 +100,7 @@ fn scaled(whole: u128, part: u128, of: u128) -> u128 {
     if of == 0 {
         return 0;
     }
-    if whole % of == 0 {
+    if whole.is_multiple_of(of) {
         return (whole / of).saturating_mul(part);
     }
     (whole.saturating_mul(part).saturating_add(of / 2)) / of

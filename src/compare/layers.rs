@@ -115,11 +115,7 @@ impl TreeWalk<'_, '_> {
         for number in numbers {
             let weight = self.scanned.weight(*number);
             let share = u128::from(weight.elements);
-            let dense = if all == 0 {
-                0
-            } else {
-                dense.saturating_mul(share) / all
-            };
+            let dense = dense.saturating_mul(share).checked_div(all).unwrap_or(0);
             let flowed = self.flowed.get(tensor).filter(|_| numbers.len() == 1);
             let stem = if numbers.len() == 1 {
                 tensor

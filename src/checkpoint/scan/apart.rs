@@ -2,11 +2,9 @@
 
 use super::super::packed::{Padding, Reader, Weight};
 use super::super::{Checkpoint, CheckpointError};
+use super::moments::{LANES, Lanes};
 use super::view::{View, fits, product};
 use super::{Wanted, blocks};
-
-/// Running sums beside each other.
-const LANES: usize = 16;
 
 /// How far a weight is from its base, over the numbers that are finite in both. No field is NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -160,23 +158,48 @@ struct Sums {
 }
 
 impl Sums {
+    /// In lanes, as moments are summed.
     fn of(base: &[f32], other: &[f32]) -> Sums {
-        let mut lanes = [Sums::default(); LANES];
-        for (at, (base, other)) in base.iter().zip(other).enumerate() {
-            let lane = &mut lanes[at % LANES];
-            let (base, other) = (f64::from(*base), f64::from(*other));
-            let difference = base - other;
-            if !difference.is_finite() {
-                lane.left_out += 1;
-                continue;
-            }
-            lane.base += base * base;
-            lane.other += other * other;
-            lane.product += base * other;
-            lane.difference += difference * difference;
-            lane.max = lane.max.max(difference.abs());
+        let none = Lanes([0.0; LANES]);
+        let (mut bases, mut others, mut products) = (none, none, none);
+        let (mut differences, mut max, mut lost) = (none, none, none);
+        let mut add = |base: Lanes, other: Lanes| {
+            // 1 where the difference is finite, 0 where it is not.
+            let whole = base.with(other, |b, o| f64::from((b - o).is_finite()));
+            let base = base.with(whole, |b, w| if w == 0.0 { 0.0 } else { b });
+            let other = other.with(whole, |o, w| if w == 0.0 { 0.0 } else { o });
+            let difference = base.with(other, |b, o| b - o);
+            lost = lost.with(whole, |n, w| n + (1.0 - w));
+            bases = bases.with(base, |sum, b| sum + b * b);
+            others = others.with(other, |sum, o| sum + o * o);
+            products = products.with(base.with(other, |b, o| b * o), |sum, p| sum + p);
+            differences = differences.with(difference, |sum, d| sum + d * d);
+            max = max.with(
+                difference,
+                |most, d| if d.abs() > most { d.abs() } else { most },
+            );
+        };
+        let (left, left_rest) = base.as_chunks::<LANES>();
+        let (right, right_rest) = other.as_chunks::<LANES>();
+        for (base, other) in left.iter().zip(right) {
+            add(Lanes(base.map(f64::from)), Lanes(other.map(f64::from)));
         }
-        lanes.iter().fold(Sums::default(), Sums::and)
+        // Zeros in the other lanes of the rest add nothing.
+        let rest = |numbers: &[f32]| {
+            Lanes(std::array::from_fn(|lane| {
+                numbers.get(lane).map_or(0.0, |number| f64::from(*number))
+            }))
+        };
+        add(rest(left_rest), rest(right_rest));
+        let sum = |lanes: Lanes| lanes.0.iter().fold(0.0, |sum, lane| sum + lane);
+        Sums {
+            base: sum(bases),
+            other: sum(others),
+            product: sum(products),
+            difference: sum(differences),
+            max: max.0.iter().fold(0.0, |most: f64, lane| most.max(*lane)),
+            left_out: sum(lost) as u64,
+        }
     }
 
     fn and(self, next: &Sums) -> Sums {

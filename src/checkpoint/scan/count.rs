@@ -6,7 +6,8 @@ use super::blocks;
 use super::levels::{Levels, Seen};
 use super::moments::Moments;
 use super::view::{Block, View};
-use crate::dtype::StoredType;
+use super::wide::{Code, Lane, Rows, widest};
+use crate::dtype::{NumberKind, StoredType};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What was counted.
@@ -48,8 +49,8 @@ pub(super) fn count(
     let f32_type = StoredType::named("F32").expect("every table of dtypes has it");
     let dtype = whole.map_or(f32_type, |(tensor, _)| tensor.dtype);
     let mask = zero_bits(dtype).unwrap_or(u64::MAX);
-    let size = u64::from(dtype.bits / 8);
-    let blocks = view.blocks(size);
+    let size = (dtype.bits / 8) as usize;
+    let blocks = view.blocks(size as u64);
     let (rows, inputs) = (view.counted_rows(), view.counted_inputs());
     let are_many = AtomicBool::new(false);
     let state = || State {
@@ -63,8 +64,6 @@ pub(super) fn count(
     };
     let done = blocks::each(blocks.count, state, |state, number| {
         let block = blocks.get(number);
-        let first = block.row * view.columns() + block.column;
-        let count = (block.rows * block.columns) as usize;
         let tally = Tally {
             view,
             block,
@@ -74,24 +73,24 @@ pub(super) fn count(
             rows: rows.is_some(),
             are_many: &are_many,
         };
-        match whole {
-            Some((_, bytes)) => {
-                let begin = (first * size) as usize;
-                let bytes = &bytes[begin..begin + count * size as usize];
-                let codes = bytes
-                    .chunks_exact(size as usize)
-                    .map(|code| code.iter().rev().fold(0, |all, b| all << 8 | u64::from(*b)));
-                Ok(tally.add(state, codes))
-            }
-            None => {
-                let mut numbers = std::mem::take(&mut state.numbers);
-                numbers.resize(count, 0.0);
-                state.reader.read(first, &mut numbers)?;
-                let answer = tally.add(state, numbers.iter().map(|n| u64::from(n.to_bits())));
-                state.numbers = numbers;
-                Ok(answer)
-            }
-        }
+        let first = block.row * view.columns() + block.column;
+        let count = (block.rows * block.columns) as usize;
+        let Some((_, bytes)) = whole else {
+            let mut numbers = std::mem::take(&mut state.numbers);
+            numbers.resize(count, 0.0);
+            state.reader.read(first, &mut numbers)?;
+            let answer = tally.add(state, &numbers);
+            state.numbers = numbers;
+            return Ok(answer);
+        };
+        let begin = first as usize * size;
+        let bytes = &bytes[begin..begin + count * size];
+        Ok(match size {
+            1 => tally.add(state, bytes.as_chunks::<1>().0),
+            2 => tally.add(state, bytes.as_chunks::<2>().0),
+            4 => tally.add(state, bytes.as_chunks::<4>().0),
+            _ => tally.add(state, bytes.as_chunks::<8>().0),
+        })
     })?;
     let mut counted = Counted {
         nnz: 0,
@@ -137,37 +136,101 @@ struct Tally<'v> {
 }
 
 impl Tally<'_> {
-    fn add(&self, state: &mut State, codes: impl Iterator<Item = u64> + Clone) -> Answer {
-        let (view, block) = (self.view, self.block);
+    fn add<C: Code>(&self, state: &mut State, codes: &[C]) -> Answer {
         if !self.are_many.load(Ordering::Relaxed) {
-            state.seen.look(codes.clone());
+            state.seen.look(codes);
             if state.seen.is_full() {
                 self.are_many.store(true, Ordering::Relaxed);
             }
         }
-        let mut rows = vec![0; if self.rows { block.rows as usize } else { 0 }];
-        for (at, code) in (0..).zip(codes.clone()) {
-            if code & self.mask == 0 {
-                continue;
+        let mut rows = vec![0; self.block.rows as usize];
+        let top = self.count(state, codes, &mut rows);
+        state.nnz += rows.iter().map(|row| u64::from(*row)).sum::<u64>();
+        let all_finite = first_without_number(self.dtype).is_none_or(|first| top < first);
+        if !all_finite {
+            for code in codes {
+                let number = value(code.lane().long(), self.dtype);
+                state.nan += u64::from(number.is_nan());
+                state.infinite += u64::from(number.is_infinite());
             }
-            let (row, column) = (at / block.columns, block.column + at % block.columns);
-            state.nnz += 1;
-            if let Some(row) = rows.get_mut(row as usize) {
-                *row += 1;
-            }
-            let group = (block.row + row) / view.rows_of_group();
-            let input = group * view.inputs + column / view.taps;
-            if let Some(input) = state.inputs.get_mut(input as usize) {
-                *input += 1;
-            }
-            let number = value(code, self.dtype);
-            state.nan += u64::from(number.is_nan());
-            state.infinite += u64::from(number.is_infinite());
         }
-        let numbers = codes.map(|code| value(code, self.dtype));
+        if !self.rows {
+            rows = Vec::new();
+        }
         Answer {
             rows,
-            moments: self.moments.then(|| Moments::of(numbers)),
+            moments: self
+                .moments
+                .then(|| Moments::of_codes(codes, self.dtype, all_finite)),
         }
     }
+
+    /// Counts rows and inputs; gives the largest code under the mask. Counts of columns are in lanes as wide as the codes,
+    /// which are emptied before they could be full and where other inputs begin.
+    fn count<C: Code>(&self, state: &mut State, codes: &[C], rows: &mut [u32]) -> u64 {
+        let width = self.block.columns as usize;
+        let mask = C::Lane::short(self.mask);
+        let mut columns = vec![C::Lane::default(); width];
+        let (mut top, mut at) = (0, 0);
+        while at < rows.len() {
+            let row = self.block.row + at as u64;
+            let of_group = self.view.rows_of_group();
+            let (group, left) = (row / of_group, of_group - row % of_group);
+            let here = (rows.len() - at).min(C::Lane::ROWS);
+            let end = at + here.min(usize::try_from(left).unwrap_or(here));
+            let found = widest(Rows {
+                codes: &codes[at * width..end * width],
+                mask,
+                columns: &mut columns,
+                rows: &mut rows[at..end],
+            });
+            top = top.max(found.long());
+            if !state.inputs.is_empty() {
+                let first = (group * self.view.inputs) as usize;
+                let inputs = &mut state.inputs[first..];
+                add_columns(inputs, &columns, self.block.column, self.view.taps);
+            }
+            columns.fill(C::Lane::default());
+            at = end;
+        }
+        top
+    }
+}
+
+/// Adds the counts of columns to those of their inputs.
+fn add_columns<L: Lane>(inputs: &mut [u64], columns: &[L], first: u64, taps: u64) {
+    if taps == 1 {
+        let inputs = &mut inputs[first as usize..];
+        for (input, found) in inputs.iter_mut().zip(columns) {
+            *input += found.long();
+        }
+        return;
+    }
+    let mut column = first;
+    let mut rest = columns;
+    while !rest.is_empty() {
+        let here = (taps - column % taps).min(rest.len() as u64);
+        let (own, others) = rest.split_at(here as usize);
+        inputs[(column / taps) as usize] += own.iter().map(|found| found.long()).sum::<u64>();
+        column += here;
+        rest = others;
+    }
+}
+
+/// The smallest code, under the mask of zeros, that may stand for no number or for infinity; `None` where all are numbers.
+fn first_without_number(dtype: StoredType) -> Option<u64> {
+    if dtype.kind != NumberKind::Float {
+        return None;
+    }
+    Some(match dtype.name {
+        "F64" => 0x7ff0_0000_0000_0000,
+        "F32" => 0x7f80_0000,
+        "F16" => 0x7c00,
+        "BF16" => 0x7f80,
+        "F8_E4M3" => 0x7f,
+        "F8_E5M2" => 0x7c,
+        // The one code that is no number is what would be -0, so negative numbers are looked at, too.
+        "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => 0x80,
+        _ => 0,
+    })
 }

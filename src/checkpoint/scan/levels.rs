@@ -4,8 +4,9 @@
 //! weight that was rounded to few values is asked about every number.
 
 use super::super::packed::value;
+use super::wide::{Code, Lane};
 use crate::dtype::StoredType;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Most distinct values that are listed.
 pub const MOST_LEVELS: usize = 256;
@@ -29,35 +30,37 @@ impl Levels {
     }
 }
 
-/// Codes that were seen.
+/// Codes that are looked at before it is worth a table of all.
+const FIRST: usize = 1024;
+
+/// Slots of the table of wide codes; a quarter of them may be taken.
+const SLOTS: usize = 4096;
+
+/// Distinct values that one thread has seen.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     dtype: StoredType,
     /// Bits that are 0 in a zero.
     mask: u64,
-    /// Which codes of up to 16 bits were seen.
-    narrow: Vec<u64>,
-    /// Wider codes that were seen.
-    wide: HashSet<u64>,
-    last: Option<u64>,
-    /// Distinct finite values.
-    found: HashSet<u64>,
+    /// Codes of up to 16 bits: whether each was seen. Wider ones: those that were seen, plus one, by a hash. Empty until
+    /// enough codes were looked at.
+    table: Vec<u64>,
+    narrow: Vec<u8>,
+    /// Taken slots.
+    taken: usize,
+    /// Distinct finite values, as bits.
+    found: BTreeSet<u64>,
 }
 
 impl Seen {
     pub(super) fn new(dtype: StoredType, mask: u64) -> Seen {
-        let narrow = if dtype.bits <= 16 {
-            (1usize << dtype.bits).div_ceil(64)
-        } else {
-            0
-        };
         Seen {
             dtype,
             mask,
-            narrow: vec![0; narrow],
-            wide: HashSet::new(),
-            last: None,
-            found: HashSet::new(),
+            table: Vec::new(),
+            narrow: Vec::new(),
+            taken: 0,
+            found: BTreeSet::new(),
         }
     }
 
@@ -66,48 +69,87 @@ impl Seen {
         self.found.len() > MOST_LEVELS
     }
 
-    /// Looks at codes until there are too many.
-    pub(super) fn look(&mut self, codes: impl Iterator<Item = u64>) {
+    /// Looks at codes until there are too many values.
+    pub(super) fn look<C: Code>(&mut self, codes: &[C]) {
+        let (first, rest) = codes.split_at(codes.len().min(FIRST));
+        let mut few: Vec<C::Lane> = first.iter().map(|code| code.lane()).collect();
+        few.sort_unstable();
+        few.dedup();
+        few.into_iter().for_each(|code| self.add(code.long()));
+        if self.is_full() || rest.is_empty() {
+            return;
+        }
+        if self.dtype.bits <= 16 {
+            self.look_narrow(rest);
+        } else {
+            self.look_wide(rest);
+        }
+    }
+
+    fn look_narrow<C: Code>(&mut self, codes: &[C]) {
+        let mut seen = std::mem::take(&mut self.narrow);
+        seen.resize(1 << self.dtype.bits, 0);
         for code in codes {
-            if self.last == Some(code) {
+            seen[code.lane().long() as usize] = 1;
+        }
+        for (code, mark) in (0..).zip(&mut seen) {
+            if *mark == 1 {
+                self.add(code);
+            }
+            *mark = 0;
+        }
+        self.narrow = seen;
+    }
+
+    fn look_wide<C: Code>(&mut self, codes: &[C]) {
+        self.table.resize(SLOTS, 0);
+        let mut last = None;
+        for code in codes {
+            let code = code.lane().long();
+            if last == Some(code) {
                 continue;
             }
-            self.last = Some(code);
-            let is_new = match self.narrow.get_mut(code as usize / 64) {
-                Some(word) => {
-                    let bit = 1 << (code % 64);
-                    let is_new = *word & bit == 0;
-                    *word |= bit;
-                    is_new
+            last = Some(code);
+            let mut slot = (code.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize;
+            loop {
+                match self.table[slot] {
+                    0 => break,
+                    // The one code that has no successor is never kept, only added again.
+                    kept if kept == code.wrapping_add(1) => break,
+                    _ => slot = (slot + 1) % SLOTS,
                 }
-                None => self.wide.insert(code),
-            };
-            if is_new && self.add(code) {
-                return;
+            }
+            if self.table[slot] == 0 {
+                self.add(code);
+                if self.is_full() {
+                    return;
+                }
+                // What is no number may have many codes; they are not worth keeping.
+                if self.taken == SLOTS / 4 {
+                    self.table.fill(0);
+                    self.taken = 0;
+                }
+                self.table[slot] = code.wrapping_add(1);
+                self.taken += 1;
             }
         }
     }
 
-    /// Adds the value of a code; says whether there are too many now.
-    fn add(&mut self, code: u64) -> bool {
+    /// Adds the value of a code.
+    fn add(&mut self, code: u64) {
         let number = if code & self.mask == 0 {
             0.0
         } else {
             value(code, self.dtype)
         };
-        if number.is_finite() {
+        if number.is_finite() && !self.is_full() {
             self.found.insert(number.to_bits());
         }
-        // Codes that are no numbers may be many; their values are not kept.
-        if self.wide.len() > 1 << 12 {
-            self.wide.clear();
-        }
-        self.is_full()
     }
 
     /// What all threads saw.
     pub(super) fn levels(all: impl Iterator<Item = Seen>) -> Levels {
-        let mut found = HashSet::new();
+        let mut found = BTreeSet::new();
         for seen in all {
             found.extend(seen.found);
             if found.len() > MOST_LEVELS {

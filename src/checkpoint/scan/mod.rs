@@ -8,7 +8,7 @@
 //!
 //! - `view.rs`: a weight as a matrix, and its blocks
 //! - `blocks.rs`: threads over blocks
-//! - `count.rs`: non-zeros by row and by column
+//! - `count.rs`: non-zeros by row and by column; `wide.rs`: the loops of it that become vectors
 //! - `levels.rs`: distinct values; `moments.rs`: sums, extremes
 //! - `supports.rs`: which inputs a row reads
 //! - `apart.rs`: the error of a weight against its base, and how its zeros came about
@@ -20,6 +20,7 @@ mod levels;
 mod moments;
 mod supports;
 mod view;
+mod wide;
 
 pub use apart::{WeightError, ZeroKinds, weight_error, zero_kinds};
 pub use levels::{Levels, MOST_LEVELS};
