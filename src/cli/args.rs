@@ -291,6 +291,12 @@ pub(super) struct CompareArgs {
     /// Print nothing but errors and failed gates
     #[arg(long, short = 'q')]
     pub quiet: bool,
+    /// Do not compute how far weights are from the base's
+    #[arg(long)]
+    pub no_errors: bool,
+    /// Largest relative error of a layer's weights
+    #[arg(long, value_name = "RATIO")]
+    pub max_relative_error: Option<f64>,
     /// Least ratio of bit operations, base over compressed; exit code 1 below it
     #[arg(long, value_name = "RATIO")]
     pub min_bop_ratio: Option<f64>,

@@ -2,7 +2,7 @@
 
 use super::args::{CompareArgs, FormatArg, NullRuleArg};
 use super::{Exit, Failure, Outcome, database, input, to_json, usage, write_out};
-use crate::compare::{self, BitsRules, CompareError, Conventions, Graph, Side};
+use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side};
 use crate::db::Db;
 use crate::flow::Rule;
 use crate::join::Headers;
@@ -59,6 +59,9 @@ pub(super) fn run(args: &CompareArgs) -> Outcome {
     Ok(exit)
 }
 
+/// Width that a checkpoint is held against where there is no base.
+const BASELINE_BITS: u32 = 32;
+
 /// A checkpoint, opened as far as its headers.
 struct Opened {
     files: ModelFiles,
@@ -88,6 +91,8 @@ struct Compared {
     compressed: Side,
     /// Numbers of the layers of both, in the order of the compressed one.
     pairs: Vec<(usize, usize)>,
+    /// How far the weights of each pair are apart.
+    apart: Vec<Option<Apart>>,
     notes: Vec<CompareNote>,
 }
 
@@ -119,8 +124,11 @@ impl Compared {
             given,
             ..plain.clone()
         };
-        let (base_side, _) = count(args, db, base, base, &conventions, &plain)?;
         let (side, graph) = count(args, db, other, base, &conventions, &rules)?;
+        let base_side = match args.only {
+            Some(_) => side.without_zeros(BASELINE_BITS, &conventions),
+            None => count(args, db, base, base, &conventions, &plain)?.0,
+        };
         let mut notes = Vec::new();
         for (path, message) in &side.notes {
             notes.push(CompareNote {
@@ -131,6 +139,14 @@ impl Compared {
         }
         let pairs = pair(args, &base_side, &side, &mut notes)?;
         notes.extend(remarks(&side, &rules)?);
+        let mut apart = vec![None; pairs.len()];
+        if args.only.is_none() && !args.no_errors {
+            for (slot, (at, number)) in apart.iter_mut().zip(&pairs) {
+                let (a, b) = (&base_side.layers[*at], &side.layers[*number]);
+                let found = compare::apart((&base.headers, a), (&other.headers, b));
+                *slot = found.map_err(|e| input(e.to_string()))?;
+            }
+        }
         let meta = CompareMeta {
             base: base_id.into(),
             compressed: other_id.into(),
@@ -147,16 +163,18 @@ impl Compared {
             base: base_side,
             compressed: side,
             pairs,
+            apart,
             notes,
         })
     }
 
     fn layers(&self) -> Vec<Pair<'_>> {
-        let pair = |(base, compressed): &(usize, usize)| Pair {
+        let pair = |((base, compressed), apart): (&(usize, usize), &Option<Apart>)| Pair {
             base: &self.base.layers[*base],
             compressed: &self.compressed.layers[*compressed],
+            apart: *apart,
         };
-        self.pairs.iter().map(pair).collect()
+        self.pairs.iter().zip(&self.apart).map(pair).collect()
     }
 
     fn json(&self) -> Result<String, Failure> {
@@ -212,6 +230,21 @@ impl Compared {
                 );
                 hold = false;
             }
+        }
+        let worst = self
+            .pairs
+            .iter()
+            .zip(&self.apart)
+            .filter_map(|((_, number), apart)| Some((apart.as_ref()?.relative_l2, *number)));
+        let worst = worst.max_by(|a, b| a.0.total_cmp(&b.0));
+        if let (Some(most), Some((error, number))) = (args.max_relative_error, worst)
+            && error > most
+        {
+            let layer = crate::units::visible(&self.compressed.layers[number].name);
+            eprintln!(
+                "gate: {layer}: relative error {error:.6} is more than --max-relative-error {most}"
+            );
+            hold = false;
         }
         hold
     }
@@ -421,6 +454,18 @@ fn remarks(side: &Side, rules: &BitsRules) -> Result<Vec<CompareNote>, Failure> 
         )));
     }
     let mut notes = Vec::new();
+    if let Some((first, _)) = side.differing.first() {
+        let channels: usize = side.differing.iter().map(|(_, channels)| channels).sum();
+        let message = format!(
+            "the two rules for null channels differ on {channels} inputs of {} layers",
+            side.differing.len()
+        );
+        notes.push(CompareNote {
+            code: "null_rules_differ",
+            path: first.clone(),
+            message,
+        });
+    }
     for layer in side.layers.iter().filter(|layer| layer.not_finite > 0) {
         let message = format!(
             "{} weights are not finite; they count as non-zero",

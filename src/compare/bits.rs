@@ -90,6 +90,7 @@ fn few_levels(statistics: &Statistics) -> Option<u32> {
         return None;
     };
     let count = levels.len() as u64;
-    let quantized = count > 0 && statistics.elements >= count * NUMBERS_PER_LEVEL;
-    quantized.then(|| count.next_power_of_two().trailing_zeros().max(1))
+    // One level is a constant, such as a layer that was pruned whole; it says nothing of a quantizer.
+    let quantized = count > 1 && statistics.elements >= count * NUMBERS_PER_LEVEL;
+    quantized.then(|| count.next_power_of_two().trailing_zeros())
 }

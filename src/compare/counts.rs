@@ -170,7 +170,7 @@ impl serde::Serialize for Bops {
 /// Bit operations of a layer by a definition.
 pub(super) fn bops(
     key: BopsKey,
-    plan: &Plan,
+    shape: &[u64],
     macs: &Macs,
     weight_bits: u32,
     activation_bits: u32,
@@ -178,7 +178,7 @@ pub(super) fn bops(
     let product = u128::from(weight_bits) * u128::from(activation_bits);
     let widths = f64::from(weight_bits) + f64::from(activation_bits);
     // Terms of one sum: inputs of a group x taps.
-    let terms: f64 = plan.shape[1..].iter().map(|side| *side as f64).product();
+    let terms: f64 = shape.iter().skip(1).map(|side| *side as f64).product();
     let carry = if terms > 0.0 { terms.log2() } else { 0.0 };
     let dense = macs.dense as f64;
     match key {

@@ -33,6 +33,8 @@ pub(super) struct Plan {
 pub(super) struct Plans {
     pub layers: Vec<Plan>,
     pub notes: Vec<(String, String)>,
+    /// Layers whose null inputs the other rule sees differently.
+    pub differing: Vec<(String, usize)>,
 }
 
 /// The layers of a tree, in its order.
@@ -44,6 +46,12 @@ pub(super) fn of_tree<'e>(
     scanned: &mut Scanned<'_>,
 ) -> Result<Plans, CheckpointError> {
     let found = flow::nulls(db, &tree.root, rule, scanned)?;
+    let other_rule = match rule {
+        Rule::Weights => Rule::Exact,
+        Rule::Exact => Rule::Weights,
+    };
+    // Everything was scanned for the first rule; this asks vectors only.
+    let other = flow::nulls(db, &tree.root, other_rule, scanned)?;
     let mut walk = TreeWalk {
         places,
         flowed: &found.layers,
@@ -52,6 +60,7 @@ pub(super) fn of_tree<'e>(
     };
     walk.node(&tree.root, "", 1)?;
     let layers = walk.plans;
+    let differing = differing(&layers, &other.layers);
     let mut notes = Vec::new();
     if let Some(first) = found.unknown.first() {
         let message = format!(
@@ -60,7 +69,24 @@ pub(super) fn of_tree<'e>(
         );
         notes.push((first.clone(), message));
     }
-    Ok(Plans { layers, notes })
+    Ok(Plans {
+        layers,
+        notes,
+        differing,
+    })
+}
+
+fn differing(layers: &[Plan], other: &HashMap<String, Flowed>) -> Vec<(String, usize)> {
+    let counted = |plan: &Plan| {
+        let names = [format!("{}.weight", plan.name), plan.name.clone()];
+        let twin = names.iter().find_map(|name| other.get(name))?;
+        let width = plan.null_in.width().min(twin.null_in.width());
+        let apart = (0..width)
+            .filter(|c| plan.null_in.contains(*c) != twin.null_in.contains(*c))
+            .count();
+        (apart > 0).then(|| (plan.name.clone(), apart))
+    };
+    layers.iter().filter_map(counted).collect()
 }
 
 struct TreeWalk<'w, 'h> {
@@ -211,6 +237,7 @@ pub(super) fn alone(scanned: &mut Scanned<'_>) -> Result<Plans, CheckpointError>
     Ok(Plans {
         layers,
         notes: Vec::new(),
+        differing: Vec::new(),
     })
 }
 
@@ -285,6 +312,7 @@ pub(super) fn in_sequence(
     Ok(Plans {
         layers,
         notes: Vec::new(),
+        differing: Vec::new(),
     })
 }
 

@@ -19,7 +19,8 @@ pub use counts::{Bops, BopsKey, Macs};
 
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointError;
-use crate::checkpoint::scan::{WeightError, weight_error};
+use crate::checkpoint::packed::Weight;
+use crate::checkpoint::scan::{weight_error, zero_kinds};
 use crate::db::Db;
 use crate::flow::Rule;
 use crate::join::{Headers, locate};
@@ -58,6 +59,8 @@ pub struct Side {
     pub totals: Totals,
     /// Path and message of what could not be told.
     pub notes: Vec<(String, String)>,
+    /// Layers whose null inputs the other rule sees differently, with the number of channels.
+    pub differing: Vec<(String, usize)>,
 }
 
 /// A layer of one checkpoint.
@@ -145,28 +148,12 @@ pub fn count(
     for plan in plans.layers {
         layers.push(layer(plan, &mut scanned, conventions, bits)?);
     }
-    let mut totals = Totals {
-        macs: 0,
-        bops: Bops::Whole(0),
-        bytes: 0,
-        params: 0,
-    };
-    for layer in &layers {
-        totals.macs = totals
-            .macs
-            .saturating_add(conventions.bops.macs(&layer.macs));
-        totals.bops = totals.bops.plus(layer.bops);
-        totals.bytes += u128::from(layer.bytes);
-        totals.params += layer
-            .shape
-            .iter()
-            .map(|side| u128::from(*side))
-            .product::<u128>();
-    }
+    let totals = Totals::of(&layers, conventions.bops);
     Ok(Side {
         layers,
         totals,
         notes: plans.notes,
+        differing: plans.differing,
     })
 }
 
@@ -240,7 +227,7 @@ fn layer(
     let macs = counts::macs(&plan, statistics);
     let bops = counts::bops(
         conventions.bops,
-        &plan,
+        &plan.shape,
         &macs,
         weight_bits,
         conventions.activation_bits,
@@ -264,15 +251,124 @@ fn layer(
     })
 }
 
-/// How far the weights of a layer are from the base's; `None` where shapes differ or numbers cannot be told.
-pub fn error(
+impl Side {
+    /// The same layers without any zero, at one width: what a checkpoint saves against itself.
+    pub fn without_zeros(&self, bits: u32, conventions: &Conventions) -> Side {
+        let dense = |layer: &Layer| {
+            let elements: u128 = layer.shape.iter().map(|side| u128::from(*side)).product();
+            let macs = Macs {
+                dense: layer.macs.dense,
+                live_nnz: layer.macs.dense,
+                density: layer.macs.dense,
+                structured: layer.macs.dense,
+            };
+            let key = conventions.bops;
+            Layer {
+                weight_bits: bits,
+                bits_source: BitsSource::FloatBits,
+                nnz: u64::try_from(elements).ok(),
+                zeros: Some(0),
+                null_in: Channels::none(layer.null_in.width()),
+                null_out: Channels::none(layer.null_out.width()),
+                bops: counts::bops(key, &layer.shape, &macs, bits, conventions.activation_bits),
+                bytes: u64::try_from(elements * u128::from(bits) / 8).unwrap_or(u64::MAX),
+                macs,
+                ..layer.clone()
+            }
+        };
+        let layers: Vec<Layer> = self.layers.iter().map(dense).collect();
+        let totals = Totals::of(&layers, conventions.bops);
+        Side {
+            layers,
+            totals,
+            notes: Vec::new(),
+            differing: Vec::new(),
+        }
+    }
+}
+
+impl Totals {
+    fn of(layers: &[Layer], key: BopsKey) -> Totals {
+        let mut totals = Totals {
+            macs: 0,
+            bops: Bops::Whole(0),
+            bytes: 0,
+            params: 0,
+        };
+        for layer in layers {
+            totals.macs = totals.macs.saturating_add(key.macs(&layer.macs));
+            totals.bops = totals.bops.plus(layer.bops);
+            totals.bytes += u128::from(layer.bytes);
+            totals.params += layer
+                .shape
+                .iter()
+                .map(|side| u128::from(*side))
+                .product::<u128>();
+        }
+        totals
+    }
+}
+
+/// How far the weights of a layer are from the base's, and how its zeros came about; `None` where shapes differ or numbers
+/// cannot be told.
+pub fn apart(
     base: (&Headers, &Layer),
     other: (&Headers, &Layer),
-) -> Result<Option<WeightError>, CheckpointError> {
-    let weight =
-        |headers: &'_ Headers, layer: &Layer| headers.weights.weights[layer.number].clone();
+) -> Result<Option<Apart>, CheckpointError> {
+    fn weight(headers: &Headers, layer: &Layer) -> Weight {
+        headers.weights.weights[layer.number].clone()
+    }
     let (a, b) = (weight(base.0, base.1), weight(other.0, other.1));
-    weight_error((&base.0.checkpoint, &a), (&other.0.checkpoint, &b))
+    let (base, other) = ((&base.0.checkpoint, &a), (&other.0.checkpoint, &b));
+    let error = weight_error(base, other)?;
+    let kinds = zero_kinds(base, other)?;
+    Ok(error.zip(kinds).map(|(error, kinds)| {
+        // A weight of floats that is below what its row keeps was pruned; one of codes was rounded to 0.
+        let codes = b.scheme != PLAIN;
+        Apart {
+            relative_l2: error.relative,
+            max_abs: error.max,
+            snr_db: error.snr_db,
+            cosine: error.cosine,
+            zeros: ZerosBy {
+                pruned: kinds.in_base + if codes { 0 } else { kinds.below } + kinds.above,
+                rounding: if codes { kinds.below } else { 0 },
+                dead_scale: kinds.dead_scale,
+                padding: kinds.padding,
+            },
+        }
+    }))
+}
+
+/// The scheme of weights that are stored as they are.
+const PLAIN: &str = "plain";
+
+/// How far a weight is from the base's. Infinite where the base is 0 and the other is not; never NaN.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Apart {
+    /// Length of the difference over the length of the base.
+    pub relative_l2: f64,
+    /// The largest difference of a number.
+    pub max_abs: f64,
+    /// Signal to noise in decibels.
+    pub snr_db: f64,
+    /// Cosine of the angle between the two.
+    pub cosine: f64,
+    /// How the zeros came about.
+    pub zeros: ZerosBy,
+}
+
+/// Zeros of a compressed weight by how they came about.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct ZerosBy {
+    /// Zero in the base too, or taken away.
+    pub pruned: u64,
+    /// Rounded to zero by quantization.
+    pub rounding: u64,
+    /// Under a scale of zero.
+    pub dead_scale: u64,
+    /// Stored beyond the shape.
+    pub padding: u64,
 }
 
 /// `base` over `compressed`; `None` stands for infinity, where nothing is left.

@@ -1,7 +1,7 @@
 //! The stable JSON of `compare`, and its table: base and compressed side by side, layer by layer.
 
 use super::table::grid;
-use crate::compare::{Bops, Layer, Macs, Side, Totals, ratio};
+use crate::compare::{Apart, BitsSource, Bops, Layer, Macs, Side, Totals, ratio};
 use crate::units;
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub struct Pair<'s> {
     pub base: &'s Layer,
     /// The compressed one.
     pub compressed: &'s Layer,
+    /// How far their weights are apart, where that was asked for and can be told.
+    pub apart: Option<Apart>,
 }
 
 /// A finding.
@@ -93,6 +95,7 @@ struct LayerJson<'a> {
     base_macs: Macs,
     bops: SidesJson<Bops>,
     bytes: SidesJson<u64>,
+    error: Option<Apart>,
 }
 
 #[derive(Serialize)]
@@ -191,6 +194,7 @@ fn layer<'a>(pair: &Pair<'a>) -> LayerJson<'a> {
             base: base.bytes,
             compressed: c.bytes,
         },
+        error: pair.apart,
     }
 }
 
@@ -203,16 +207,18 @@ pub fn table(
     notes: &[CompareNote],
     markdown: bool,
 ) -> String {
-    let headings = [
+    let errors = pairs.iter().any(|pair| pair.apart.is_some());
+    let mut headings = vec![
         "layer", "shape", "bits", "null out", "null in", "zeros", "MACs", "BOPs", "of base",
     ];
+    headings.extend(errors.then_some("error"));
     let row = |pair: &Pair<'_>| {
         let (b, c) = (pair.base, pair.compressed);
         let shape: Vec<String> = c.shape.iter().map(u64::to_string).collect();
-        vec![
+        let mut cells = vec![
             units::visible(&c.name),
             shape.join("x"),
-            format!("{} ({})", c.weight_bits, c.bits_source.name()),
+            width(c),
             of(c.null_out.count(), c.null_out.width()),
             of(c.null_in.count(), c.null_in.width()),
             c.zeros.map_or_else(
@@ -222,16 +228,22 @@ pub fn table(
             units::decimal(chosen(meta, &c.macs)),
             shown(c.bops),
             percent(c.bops.to_f64(), b.bops.to_f64()),
-        ]
+        ];
+        let error = pair
+            .apart
+            .map_or_else(|| "-".into(), |apart| relative(apart.relative_l2));
+        cells.extend(errors.then_some(error));
+        cells
     };
     let body = grid(&headings, pairs.iter().map(row).collect(), markdown);
+    let against = if meta.base == meta.compressed {
+        "itself without zeros".to_string()
+    } else {
+        units::visible(&meta.base)
+    };
     let mut lines = vec![
-        format!(
-            "{} against {}: BOPs by {}",
-            units::visible(&meta.compressed),
-            units::visible(&meta.base),
-            meta.bops
-        ),
+        units::visible(&meta.compressed),
+        format!("  against {against}: BOPs by {}", meta.bops),
         String::new(),
         body,
         String::new(),
@@ -288,6 +300,14 @@ fn meaning(bops: &str) -> &'static str {
     }
 }
 
+/// `16`, and where it is known from if not from the dtype: `4 levels`.
+fn width(layer: &Layer) -> String {
+    match layer.bits_source {
+        BitsSource::Stored | BitsSource::FloatBits => layer.weight_bits.to_string(),
+        source => format!("{} {}", layer.weight_bits, source.name()),
+    }
+}
+
 fn of(count: usize, width: usize) -> String {
     if count == 0 {
         "0".into()
@@ -305,6 +325,15 @@ fn shown(bops: Bops) -> String {
 
 fn whole(n: f64) -> String {
     units::decimal(n.round().max(0.0) as u128)
+}
+
+/// A relative error: `0`, `12.3 %`, `inf`.
+fn relative(error: f64) -> String {
+    match error {
+        0.0 => "0".into(),
+        error if error.is_finite() => format!("{:.2} %", error * 100.0),
+        _ => "inf".into(),
+    }
 }
 
 fn percent(part: f64, all: f64) -> String {
