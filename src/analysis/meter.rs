@@ -1,10 +1,10 @@
 //! Turns nodes into metrics, and adds up what only the whole model has: training, active parameters, cache.
 
-use super::metrics::{Metrics, bytes, sum};
+use super::metrics::{Metrics, bytes, sum, tensor_bytes};
 use super::ties::Ties;
 use super::{Options, overflow};
 use crate::db::RowKind;
-use crate::model::{Model, ModelError, Node, Phase, Tensor, Tree, Widths, Workload};
+use crate::model::{Model, ModelError, Node, Phase, Tree, Widths, Workload};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -210,17 +210,6 @@ impl Meter {
             .iter()
             .try_fold(0u128, |sum, part| sum.checked_add(*part))?;
         Some(train)
-    }
-}
-
-/// Bytes of a tensor: as the checkpoint stores it, unless the user asks for another width; else by its width.
-pub(super) fn tensor_bytes(tensor: &Tensor, fixed: Option<u32>, widths: &Widths) -> Option<u128> {
-    match &tensor.stored {
-        Some(stored) if widths.weight.is_none() => Some(stored.bytes),
-        _ => bytes(
-            tensor.elements,
-            widths.weight.or(fixed).unwrap_or(widths.dtype),
-        ),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a module costs, and adding it up without wrapping.
 
+use crate::model::{Tensor, Widths};
+
 /// What a module or a model costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
@@ -130,4 +132,15 @@ pub(super) fn sum(parts: impl IntoIterator<Item = u128>) -> Option<u128> {
 /// Bytes that `elements` of `bits` each take.
 pub(super) fn bytes(elements: u128, bits: u32) -> Option<u128> {
     Some(elements.checked_mul(bits.into())?.div_ceil(8))
+}
+
+/// Bytes of a tensor: as the checkpoint stores it, unless the user asks for another width; else by its width.
+pub(super) fn tensor_bytes(tensor: &Tensor, fixed: Option<u32>, widths: &Widths) -> Option<u128> {
+    match &tensor.stored {
+        Some(stored) if widths.weight.is_none() => Some(stored.bytes),
+        _ => bytes(
+            tensor.elements,
+            widths.weight.or(fixed).unwrap_or(widths.dtype),
+        ),
+    }
 }

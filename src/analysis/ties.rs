@@ -1,7 +1,6 @@
 //! Tied tensors: counted at every owner, once in what holds several owners.
 
-use super::meter::tensor_bytes;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, tensor_bytes};
 use crate::model::{Tree, Widths, find_tensor};
 use std::sync::Arc;
 
