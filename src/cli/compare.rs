@@ -1,6 +1,7 @@
 //! `bitcost compare`: what a compressed checkpoint saves against its base.
 
 use super::args::{CompareArgs, FormatArg, NullRuleArg};
+use super::progress::ScanBar;
 use super::{Exit, Failure, Outcome, database, input, to_json, usage, write_out};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side};
 use crate::db::Db;
@@ -124,10 +125,25 @@ impl Compared {
             given,
             ..plain.clone()
         };
-        let (side, graph) = count(args, db, other, base, &conventions, &rules)?;
+        // Each side once for its counts, and once more where the two are held against each other.
+        let bytes = |opened: &Opened| {
+            opened
+                .headers
+                .weights
+                .weights
+                .iter()
+                .map(|w| w.bytes)
+                .sum::<u64>()
+        };
+        let (errors, both) = (args.only.is_none() && !args.no_errors, args.only.is_none());
+        let passes = 1 + u64::from(errors);
+        let all = bytes(other) * passes + if both { bytes(base) * passes } else { 0 };
+        let bar = ScanBar::new(all, args.quiet);
+        let watch = |bytes: u64| bar.iter().for_each(|bar| bar.done(bytes));
+        let (side, graph) = count(args, db, other, base, &conventions, &rules, &watch)?;
         let base_side = match args.only {
             Some(_) => side.without_zeros(BASELINE_BITS, &conventions),
-            None => count(args, db, base, base, &conventions, &plain)?.0,
+            None => count(args, db, base, base, &conventions, &plain, &watch)?.0,
         };
         let mut notes = Vec::new();
         for (path, message) in &side.notes {
@@ -140,11 +156,12 @@ impl Compared {
         let pairs = pair(args, &base_side, &side, &mut notes)?;
         notes.extend(remarks(&side, &rules)?);
         let mut apart = vec![None; pairs.len()];
-        if args.only.is_none() && !args.no_errors {
+        if errors {
             for (slot, (at, number)) in apart.iter_mut().zip(&pairs) {
                 let (a, b) = (&base_side.layers[*at], &side.layers[*number]);
                 let found = compare::apart((&base.headers, a), (&other.headers, b));
                 *slot = found.map_err(|e| input(e.to_string()))?;
+                watch(a.bytes + b.bytes);
             }
         }
         let meta = CompareMeta {
@@ -258,9 +275,11 @@ fn count(
     base: &Opened,
     conventions: &Conventions,
     bits: &BitsRules,
+    watch: &dyn Fn(u64),
 ) -> Result<(Side, String), Failure> {
     let headers = &side.headers;
-    let counted = |graph: &Graph<'_, '_>| compare::count(db, headers, graph, conventions, bits);
+    let counted =
+        |graph: &Graph<'_, '_>| compare::count(db, headers, graph, conventions, bits, watch);
     let asked = Asked {
         seq_len: Some(args.seq_len),
         image_size: args.input.map(|(_, height, _)| height),

@@ -1,7 +1,9 @@
-//! Bars on a terminal while the Hub is asked; elsewhere only what somebody who waits must know.
+//! Bars on a terminal while the Hub is asked or weights are scanned; elsewhere only what somebody who waits must know.
 
 use crate::source::{Progress, Silent};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Watches a source for the user; with `quiet` nothing is shown.
 #[cfg(feature = "hub")]
@@ -16,6 +18,42 @@ pub(super) fn watcher(quiet: bool) -> Arc<dyn Progress> {
 #[cfg(not(feature = "hub"))]
 pub(super) fn watcher(_quiet: bool) -> Arc<dyn Progress> {
     Arc::new(Silent)
+}
+
+/// How long work goes on before a bar says so.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A bar of bytes that are scanned; shown on a terminal when it takes longer than one waits for.
+pub(super) struct ScanBar {
+    bar: ProgressBar,
+    begun: Instant,
+}
+
+impl ScanBar {
+    pub(super) fn new(bytes: u64, quiet: bool) -> Option<ScanBar> {
+        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());
+        let template =
+            "scanning {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
+        let style = ProgressStyle::with_template(template).expect("the template is well formed");
+        (!quiet).then(|| ScanBar {
+            bar: bar.with_style(style),
+            begun: Instant::now(),
+        })
+    }
+
+    /// So many bytes more are done.
+    pub(super) fn done(&self, bytes: u64) {
+        if self.bar.is_hidden() && self.begun.elapsed() > PATIENCE {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.inc(bytes);
+    }
+}
+
+impl Drop for ScanBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 #[cfg(feature = "hub")]

@@ -135,15 +135,16 @@ pub enum CompareError {
     Model(#[from] ModelError),
 }
 
-/// Counts one checkpoint.
+/// Counts one checkpoint. `watch` is told of bytes that were scanned.
 pub fn count(
     db: &Db,
     headers: &Headers,
     graph: &Graph<'_, '_>,
     conventions: &Conventions,
     bits: &BitsRules,
+    watch: &dyn Fn(u64),
 ) -> Result<Side, CompareError> {
-    let (plans, mut scanned) = plans(db, headers, graph, conventions.rule)?;
+    let (plans, mut scanned) = plans(db, headers, graph, conventions.rule, watch)?;
     let mut layers = Vec::with_capacity(plans.layers.len());
     for plan in plans.layers {
         layers.push(layer(plan, &mut scanned, conventions, bits)?);
@@ -162,15 +163,16 @@ fn plans<'h>(
     headers: &'h Headers,
     graph: &Graph<'_, '_>,
     rule: Rule,
+    watch: &'h dyn Fn(u64),
 ) -> Result<(Plans, Scanned<'h>), CompareError> {
     match graph {
         Graph::None => {
-            let mut scanned = Scanned::new(headers, HashMap::new());
+            let mut scanned = Scanned::new(headers, HashMap::new(), watch);
             let plans = layers::alone(&mut scanned)?;
             Ok((plans, scanned))
         }
         Graph::Sequential(input) => {
-            let mut scanned = Scanned::new(headers, HashMap::new());
+            let mut scanned = Scanned::new(headers, HashMap::new(), watch);
             let plans = layers::in_sequence(&mut scanned, *input)?;
             Ok((plans, scanned))
         }
@@ -186,7 +188,7 @@ fn plans<'h>(
                     [number] => Some((path.clone(), (*number, shapes.get(path)?.clone()))),
                     _ => None,
                 });
-            let mut scanned = Scanned::new(headers, held.collect());
+            let mut scanned = Scanned::new(headers, held.collect(), watch);
             let plans = layers::of_tree(db, &tree, &places, rule, &mut scanned)?;
             Ok((plans, scanned))
         }

@@ -24,17 +24,21 @@ pub(super) struct Scanned<'h> {
     /// Path of a tensor of the tree -> the number of the weight that holds it, and its shape.
     pub paths: HashMap<String, (usize, Box<[u64]>)>,
     known: HashMap<usize, (Meant, Option<Rc<Statistics>>)>,
+    /// Told how many bytes were scanned.
+    watch: &'h dyn Fn(u64),
 }
 
 impl<'h> Scanned<'h> {
     pub(super) fn new(
         headers: &'h Headers,
         paths: HashMap<String, (usize, Box<[u64]>)>,
+        watch: &'h dyn Fn(u64),
     ) -> Scanned<'h> {
         Scanned {
             headers,
             paths,
             known: HashMap::new(),
+            watch,
         }
     }
 
@@ -58,6 +62,7 @@ impl<'h> Scanned<'h> {
             self.weight(number),
             &wanted(meant),
         )?;
+        (self.watch)(self.weight(number).bytes);
         let found = found.map(Rc::new);
         self.known.insert(number, (meant.clone(), found.clone()));
         Ok(found)
