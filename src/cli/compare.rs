@@ -2,7 +2,7 @@
 
 use super::args::{CompareArgs, FormatArg, NullRuleArg};
 use super::{Exit, Failure, Outcome, database, input, to_json, usage, write_out};
-use crate::compare::{self, BitsRules, CompareError, Conventions, Graph, Side};
+use crate::compare::{self, BitsRules, CompareError, Conventions, Graph, Side, Totals};
 use crate::db::Db;
 use crate::flow::Rule;
 use crate::join::Headers;
@@ -119,8 +119,8 @@ impl Compared {
             given,
             ..plain.clone()
         };
-        let (base_side, _) = count(args, db, base, base, &conventions, &plain)?;
-        let (side, graph) = count(args, db, other, base, &conventions, &rules)?;
+        let (mut base_side, _) = count(args, db, base, base, &conventions, &plain)?;
+        let (mut side, graph) = count(args, db, other, base, &conventions, &rules)?;
         let mut notes = Vec::new();
         for (path, message) in &side.notes {
             notes.push(CompareNote {
@@ -130,6 +130,10 @@ impl Compared {
             });
         }
         let pairs = pair(args, &base_side, &side, &mut notes)?;
+        // A layer that one side lacks is no saving.
+        let (of_base, of_other) = pairs.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>();
+        base_side.totals = Totals::of(of_base.iter().map(|n| &base_side.layers[*n]), args.bops);
+        side.totals = Totals::of(of_other.iter().map(|n| &side.layers[*n]), args.bops);
         notes.extend(remarks(&side, &rules)?);
         let meta = CompareMeta {
             base: base_id.into(),
