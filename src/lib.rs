@@ -29,6 +29,7 @@
 //! | 5 | [`check`] | the database held against itself |
 //! | 4 | [`flow`] | null channels, read from the `forward` statements |
 //! | 4 | [`join`] | the stored form of every tensor laid onto the tree; where the two disagree |
+//! | 4 | [`stats`] | what the data of a checkpoint says, as values that are written, read and merged |
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
 //! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights |
@@ -123,5 +124,6 @@ pub mod json;
 pub mod model;
 pub mod report;
 pub mod source;
+pub mod stats;
 pub mod units;
 pub mod value;

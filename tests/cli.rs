@@ -5,7 +5,9 @@
 mod common;
 
 use bitcost::value::Value;
-use common::{Folder, TIME_LIMIT, at, int, json, keys, list, parse, program, run, stdout, wait};
+use common::{
+    Folder, TIME_LIMIT, at, fixture, int, json, keys, list, parse, program, run, stdout, wait,
+};
 use std::process::Stdio;
 
 const LLAMA: &str = "meta-llama/Llama-2-7b-hf";
@@ -1556,6 +1558,34 @@ fn sums_by_class_conform_to_their_schema() {
             "by-class",
             &["inspect", model, "--by", "class", "--format", "json"],
         );
+    }
+}
+
+#[test]
+fn comparisons_and_statistics_conform_to_their_schemas() {
+    let model = |case: &str| fixture(&format!("compare/{case}/model.safetensors"));
+    let (dense, half) = (
+        model("toy_single_conv_dense"),
+        model("toy_single_conv_half_sparse"),
+    );
+    conforms("compare", &["compare", &dense, &half, "--format", "json"]);
+    let (dense, zeroed) = (
+        model("resnet20_dense"),
+        model("resnet20_zero_layer2.0.conv2"),
+    );
+    for bops in ["live-nnz", "uniq"] {
+        conforms(
+            "compare",
+            &[
+                "compare", &dense, &zeroed, "--bops", bops, "--format", "json",
+            ],
+        );
+    }
+    for model in [dense, model("toy_special_values_f32")] {
+        conforms("stats", &["stats", &model]);
+    }
+    for format in ["bnb_nf4", "codeq", "awq_gemm"] {
+        conforms("stats", &["stats", &fixture(&format!("packed/{format}"))]);
     }
 }
 

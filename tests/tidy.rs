@@ -11,6 +11,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("compare", 5),
     ("flow", 4),
     ("join", 4),
+    ("stats", 4),
     ("model", 3),
     ("db", 2),
     ("checkpoint", 2),

@@ -173,6 +173,54 @@ impl Checkpoint {
         Ok(Some(checkpoint))
     }
 
+    /// Several checkpoints as one, such as shards that were opened one by one.
+    pub fn join(parts: Vec<Checkpoint>) -> Result<Checkpoint, CheckpointError> {
+        let mut whole = Checkpoint {
+            files: Vec::new(),
+            tensors: Vec::new(),
+            notes: Vec::new(),
+        };
+        for part in parts {
+            let before = whole.files.len();
+            whole.files.extend(part.files);
+            whole.notes.extend(part.notes);
+            whole
+                .tensors
+                .extend(part.tensors.into_iter().map(|tensor| Tensor {
+                    file: tensor.file + before,
+                    ..tensor
+                }));
+        }
+        whole.finish(None)?;
+        Ok(whole)
+    }
+
+    /// Tensors whose data is not here, as if one file held them all. Their begins say nothing.
+    pub fn without_data(
+        label: &str,
+        mut tensors: Vec<Tensor>,
+    ) -> Result<Checkpoint, CheckpointError> {
+        for tensor in &mut tensors {
+            tensor.file = 0;
+            tensor.begin = 0;
+        }
+        let mut checkpoint = Checkpoint {
+            files: vec![File {
+                name: label.into(),
+                label: label.into(),
+                bytes: 0,
+                data_begin: 0,
+                metadata: Vec::new(),
+                path: None,
+                map: data::Mapped::default(),
+            }],
+            tensors,
+            notes: Vec::new(),
+        };
+        checkpoint.finish(None)?;
+        Ok(checkpoint)
+    }
+
     fn add(
         &mut self,
         name: &str,

@@ -22,6 +22,10 @@ pub(super) enum Command {
     Inspect(Box<InspectArgs>),
     /// What a compressed checkpoint saves against its base
     Compare(Box<CompareArgs>),
+    /// Write what the data of checkpoints says, tensor by tensor, to compare or merge later
+    Stats(StatsArgs),
+    /// Join statistics of parts of a checkpoint
+    Merge(MergeArgs),
     /// The module database: look, check, evaluate
     Db(DbArgs),
     /// Models whose configs are embedded
@@ -305,6 +309,53 @@ pub(super) struct CompareArgs {
     pub min_mac_ratio: Option<f64>,
 }
 
+#[derive(Args, Debug)]
+#[command(
+    after_help = "All inputs are parts of one checkpoint, unless --jsonl takes each for itself. Any number of threads
+writes the same bytes. A weight is told by all of its tensors: where codes and scales lie in
+different shards, give both shards in one call; merging such parts is an error.
+
+Examples:
+  bitcost stats model.safetensors -o stats.json
+  bitcost stats part-1.safetensors part-2.safetensors -o stats.json
+  ls shards/*.safetensors | bitcost stats --stdin --jsonl > parts.jsonl     one object per line
+  bitcost merge parts.jsonl -o stats.json"
+)]
+pub(super) struct StatsArgs {
+    /// Safetensors files, folders, ids with weights in the cache
+    #[arg(value_name = "FILE")]
+    pub inputs: Vec<String>,
+    /// Read inputs from standard input too, one a line
+    #[arg(long)]
+    pub stdin: bool,
+    /// Each input for itself: one JSON object per line, written as soon as it is known; an input that cannot be read gives a line with `error`, and exit code 3 at the end
+    #[arg(long)]
+    pub jsonl: bool,
+    /// Write to a file
+    #[arg(short = 'o', long, value_name = "FILE", conflicts_with = "jsonl")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The result is what one machine would have written, byte for byte, in whatever order parts come.
+A weight in two parts must have the same facts in both.
+
+Examples:
+  bitcost merge a.json b.json -o stats.json
+  bitcost merge parts.jsonl -o stats.json"
+)]
+pub(super) struct MergeArgs {
+    /// What `bitcost stats` wrote; a file may hold several objects
+    #[arg(value_name = "STATS", required = true)]
+    pub parts: Vec<PathBuf>,
+    /// Write to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NullRuleArg {
     /// All weights over live inputs are zero, whatever bias and norm add
@@ -549,7 +600,7 @@ pub(super) struct FetchArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct SchemaArgs {
-    /// Which output: inspect, models, sweep, by-class, db-eval, fetch
+    /// Which output: inspect, models, sweep, by-class, db-eval, fetch, compare, stats
     pub name: String,
 }
 

@@ -3,7 +3,7 @@
 use super::args::{CompareArgs, FormatArg, NullRuleArg};
 use super::progress::ScanBar;
 use super::{Exit, Failure, Outcome, database, input, to_json, usage, write_out};
-use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side};
+use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
 use crate::db::Db;
 use crate::flow::Rule;
 use crate::join::Headers;
@@ -140,8 +140,8 @@ impl Compared {
         let all = bytes(other) * passes + if both { bytes(base) * passes } else { 0 };
         let bar = ScanBar::new(all, args.quiet);
         let watch = |bytes: u64| bar.iter().for_each(|bar| bar.done(bytes));
-        let (side, graph) = count(args, db, other, base, &conventions, &rules, &watch)?;
-        let base_side = match args.only {
+        let (mut side, graph) = count(args, db, other, base, &conventions, &rules, &watch)?;
+        let mut base_side = match args.only {
             Some(_) => side.without_zeros(BASELINE_BITS, &conventions),
             None => count(args, db, base, base, &conventions, &plain, &watch)?.0,
         };
@@ -154,6 +154,10 @@ impl Compared {
             });
         }
         let pairs = pair(args, &base_side, &side, &mut notes)?;
+        // A layer that one side lacks is no saving.
+        let (of_base, of_other) = pairs.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>();
+        base_side.totals = Totals::of(of_base.iter().map(|n| &base_side.layers[*n]), args.bops);
+        side.totals = Totals::of(of_other.iter().map(|n| &side.layers[*n]), args.bops);
         notes.extend(remarks(&side, &rules)?);
         let mut apart = vec![None; pairs.len()];
         if errors {

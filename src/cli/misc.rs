@@ -13,6 +13,8 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("by-class", include_str!("../report/schemas/by-class.json")),
     ("db-eval", include_str!("../report/schemas/db-eval.json")),
     ("fetch", include_str!("../report/schemas/fetch.json")),
+    ("compare", include_str!("../report/schemas/compare.json")),
+    ("stats", include_str!("../report/schemas/stats.json")),
 ];
 
 pub(super) fn schema(args: &SchemaArgs) -> Outcome {

@@ -11,8 +11,10 @@ mod db;
 #[cfg(feature = "hub")]
 mod fetch;
 mod inspect;
+mod merge;
 mod misc;
 mod progress;
+mod stats;
 
 use crate::db::DbError;
 use crate::model::ModelError;
@@ -113,6 +115,8 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Inspect(args) => inspect::run(args),
         Command::Compare(args) => compare::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Db(args) => db::run(args),
         Command::Catalog(args) => catalog::run(&args),
         #[cfg(feature = "hub")]
@@ -140,14 +144,19 @@ fn report_error(error: &anyhow::Error) {
 /// A value as JSON; the control characters that JSON leaves as they are become escapes too.
 fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|e| input(e.to_string()))?;
+    Ok(escaped(text))
+}
+
+/// JSON with the control characters that it leaves as they are as escapes.
+fn escaped(text: String) -> String {
     if !text.contains(|c: char| ('\u{7f}'..='\u{9f}').contains(&c)) {
-        return Ok(text);
+        return text;
     }
     let escaped = text.chars().map(|c| match c {
         '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
         c => c.to_string(),
     });
-    Ok(escaped.collect())
+    escaped.collect()
 }
 
 /// Writes a finished report to standard output or to a file; a reader that goes away ends the program quietly.

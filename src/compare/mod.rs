@@ -124,6 +124,29 @@ pub struct Totals {
     pub params: u128,
 }
 
+impl Totals {
+    /// Sums over some layers.
+    pub fn of<'l>(layers: impl IntoIterator<Item = &'l Layer>, key: BopsKey) -> Totals {
+        let mut totals = Totals {
+            macs: 0,
+            bops: Bops::Whole(0),
+            bytes: 0,
+            params: 0,
+        };
+        for layer in layers {
+            totals.macs = totals.macs.saturating_add(key.macs(&layer.macs));
+            totals.bops = totals.bops.plus(layer.bops);
+            totals.bytes += u128::from(layer.bytes);
+            totals.params += layer
+                .shape
+                .iter()
+                .map(|side| u128::from(*side))
+                .product::<u128>();
+        }
+        totals
+    }
+}
+
 /// Why a checkpoint cannot be counted.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
@@ -286,28 +309,6 @@ impl Side {
             notes: Vec::new(),
             differing: Vec::new(),
         }
-    }
-}
-
-impl Totals {
-    fn of(layers: &[Layer], key: BopsKey) -> Totals {
-        let mut totals = Totals {
-            macs: 0,
-            bops: Bops::Whole(0),
-            bytes: 0,
-            params: 0,
-        };
-        for layer in layers {
-            totals.macs = totals.macs.saturating_add(key.macs(&layer.macs));
-            totals.bops = totals.bops.plus(layer.bops);
-            totals.bytes += u128::from(layer.bytes);
-            totals.params += layer
-                .shape
-                .iter()
-                .map(|side| u128::from(*side))
-                .product::<u128>();
-        }
-        totals
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod headers;
+pub(crate) mod weights;
 
 #[cfg(feature = "hub")]
 pub(crate) mod hub;
