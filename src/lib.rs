@@ -30,7 +30,7 @@
 //! | 4 | [`join`] | the stored form of every tensor laid onto the tree; where the two disagree |
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
-//! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights |
+//! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned |
 //! | 1 | [`formula`] | the formula language: knows no model |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`glob`] | exact values, their JSON, numbers for people, widths by name, patterns |
@@ -57,7 +57,8 @@
 //! - **No number is formatted outside [`units`]**, none is printed outside [`cli`].
 //! - **Opening a checkpoint costs its headers**, never its data; data is mapped when it is asked for.
 //! - **A token stays on its host** and stands in no message.
-//! - **`unsafe` stands in the one function that maps a file**, nowhere else yet.
+//! - **`unsafe` stands in the function that maps a file and in the one that calls a loop compiled for wider vectors**, nowhere
+//!   else yet.
 //!
 //! ## How equal layers are found
 //!
@@ -88,7 +89,8 @@
 //! 1. A fixture that the format's own library wrote: a folder in `fixtures/packed` with `expected.json`, and its function in
 //!    `fixtures/packed/make.py`.
 //! 2. A row of the table in `checkpoint/packed/formats.rs`: which names make a weight, what its shape is, how wide its codes
-//!    are, which code is 0. `tests/packed.rs` fails until bytes, shape and zeros are the library's.
+//!    are, which code is 0, and by which steps a code becomes a number. `tests/packed.rs` fails until bytes, shape, zeros and
+//!    numbers are the library's.
 //!
 //! ## When files call tensors otherwise
 //!
@@ -104,7 +106,7 @@
 //! ## Where the rest will stand
 //!
 //! `flow` (level 4, beside [`join`]) will read the `forward` statements for null channels and `compare` (level 5) put two
-//! checkpoints side by side, scanning [`checkpoint::Data::pieces`]; kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
+//! checkpoints side by side, asking [`checkpoint::scan`] about their data; kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
 //! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
 
 pub mod analysis;
