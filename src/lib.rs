@@ -32,7 +32,7 @@
 //! | 4 | [`stats`] | what the data of a checkpoint says, as values that are written, read and merged |
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
-//! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights |
+//! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned |
 //! | 1 | [`formula`] | the formula language: knows no model |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`glob`], [`channels`] | exact values, their JSON, numbers for people, widths by name, patterns, sets of channels |
@@ -59,7 +59,8 @@
 //! - **No number is formatted outside [`units`]**, none is printed outside [`cli`].
 //! - **Opening a checkpoint costs its headers**, never its data; data is mapped when it is asked for.
 //! - **The Hub's token goes to the endpoint's own origin and nowhere else**, and into no message (`source/hub/client.rs`).
-//! - **`unsafe` stands in the one function that maps a file**, nowhere else yet.
+//! - **`unsafe` stands in the function that maps a file and in the one that calls a loop compiled for wider vectors**, nowhere
+//!   else yet.
 //!
 //! ## How equal layers are found
 //!
@@ -90,7 +91,8 @@
 //! 1. A fixture that the format's own library wrote: a folder in `fixtures/packed` with `expected.json`, and its function in
 //!    `fixtures/packed/make.py`.
 //! 2. A row of the table in `checkpoint/packed/formats.rs`: which names make a weight, what its shape is, how wide its codes
-//!    are, which code is 0. `tests/packed.rs` fails until bytes, shape and zeros are the library's.
+//!    are, which code is 0, and by which steps a code becomes a number. `tests/packed.rs` fails until bytes, shape, zeros and
+//!    numbers are the library's.
 //!
 //! ## When files call tensors otherwise
 //!

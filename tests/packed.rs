@@ -5,6 +5,7 @@ mod common;
 
 use bitcost::checkpoint::Checkpoint;
 use bitcost::checkpoint::packed::{Padding, Settings, Weight, Weights, weights, zeros};
+use bitcost::checkpoint::scan::{Wanted, row_reads, statistics, values, weight_error, zero_kinds};
 use bitcost::dtype::StoredType;
 use bitcost::json;
 use bitcost::source::{Files, Folder, Head, SourceError};
@@ -223,6 +224,7 @@ fn differences(
     weight: &Weight,
     expected: &Object,
     here: bool,
+    sums: Option<&Sums>,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut check = |what: &str, found: String, expected: String| {
@@ -333,6 +335,104 @@ fn differences(
         let none = expected.get("zeros").is_none_or(|z| *z == Value::None);
         let zeros = number(expected, "zeros").map_or("?".into(), |z| z.to_string());
         check("zeros", found, if none { "none".into() } else { zeros });
+        wrong.extend(other_values(checkpoint, weight, expected, &shape, sums));
+    }
+    wrong
+}
+
+/// What a library's numbers add up to, in 64 bits: the sum, that of the magnitudes, one in which number `i` counts
+/// `i mod 251 + 1` times, and the first numbers.
+#[derive(serde::Deserialize)]
+struct Sums {
+    sum: f64,
+    sum_abs: f64,
+    weighted: f64,
+    first: Vec<f32>,
+}
+
+/// The sums of the weights of a fixture, by name.
+fn sums(folder: &Path) -> HashMap<String, Sums> {
+    let text = std::fs::read(folder.join("expected.json")).expect("a file");
+    let mut all: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    let weights = all["weights"].as_array_mut().expect("a list");
+    let with_values = weights.iter_mut().filter(|w| w.get("values").is_some());
+    with_values
+        .map(|w| {
+            let name = w["name"].as_str().expect("a name").to_string();
+            let sums = serde_json::from_value(w["values"].take()).expect("sums");
+            (name, sums)
+        })
+        .collect()
+}
+
+/// Formats whose numbers are not read, though their libraries compute them.
+const WITHOUT_VALUES: &[&str] = &["marlin-24"];
+
+/// How the numbers differ from the library's: the first must be the same, sums of all agree as far as the order of summing
+/// allows, and what is not 0 is what is counted.
+fn other_values(
+    checkpoint: &Checkpoint,
+    weight: &Weight,
+    expected: &Object,
+    shape: &[u64],
+    sums: Option<&Sums>,
+) -> Vec<String> {
+    let wanted = Wanted {
+        shape: Some(shape.into()),
+        ..Wanted::default()
+    };
+    let mut numbers = Vec::new();
+    let known = values(checkpoint, weight, &wanted, 0..u64::MAX, &mut numbers).expect("readable");
+    let Some(sums) = sums else {
+        return Vec::new();
+    };
+    if WITHOUT_VALUES.contains(&weight.scheme) {
+        assert!(weight.without_values(checkpoint).is_some());
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    if !known {
+        return vec![format!(
+            "no values: {:?}",
+            weight.without_values(checkpoint)
+        )];
+    }
+    let found: Vec<f32> = numbers.iter().copied().take(8).collect();
+    if found != sums.first {
+        wrong.push(format!("first values {found:?}, expected {:?}", sums.first));
+    }
+    let sum = |each: &dyn Fn(usize, f64) -> f64| -> f64 {
+        // A quantizer that divides by the scale of a row of zeros leaves what is no number.
+        let all = numbers.iter().enumerate().filter(|(_, n)| n.is_finite());
+        all.map(|(at, n)| each(at, f64::from(*n))).sum()
+    };
+    let scale = sums.sum_abs;
+    for (key, found, expected, most) in [
+        ("sum", sum(&|_, n| n), sums.sum, scale),
+        ("sum of magnitudes", sum(&|_, n| n.abs()), scale, scale),
+        (
+            "weighted sum",
+            sum(&|at, n| n * (at % 251 + 1) as f64),
+            sums.weighted,
+            251.0 * scale,
+        ),
+    ] {
+        if (found - expected).abs() > 1e-9 * most {
+            wrong.push(format!("{key} {found}, expected {expected}"));
+        }
+    }
+    let zeros = numbers.iter().filter(|n| **n == 0.0).count() as u64;
+    if number(expected, "zeros") != Some(zeros) {
+        wrong.push(format!("{zeros} values are 0"));
+    }
+    let scan = statistics(checkpoint, weight, &wanted)
+        .expect("readable")
+        .expect("known");
+    if scan.elements - scan.nnz != zeros || scan.shape.as_ref() != shape {
+        wrong.push(format!(
+            "a scan finds {} non-zeros of {:?}",
+            scan.nnz, scan.shape
+        ));
     }
     wrong
 }
@@ -348,13 +448,16 @@ fn read(folder: &Path, here: bool) -> Vec<String> {
     let settings = Settings::find(Some(&config), Some(files)).expect("settings");
     let found = weights(&checkpoint, &settings);
     let mut wrong = misplaced(&checkpoint, &found);
-    let mut activations = Vec::new();
+    let (mut activations, sums) = (Vec::new(), sums(folder));
     for expected in list(&expected, "weights") {
         let expected = expected.as_object().expect("an object");
         activations.extend(texts(expected, "activation_parts"));
         let name = text(expected, "name");
         match found.get(name) {
-            Some(weight) => wrong.extend(differences(&checkpoint, weight, expected, here)),
+            Some(weight) => {
+                let sums = sums.get(name);
+                wrong.extend(differences(&checkpoint, weight, expected, here, sums))
+            }
             None => wrong.push(format!("{name} is missing")),
         }
     }
@@ -488,7 +591,7 @@ fn headers_of_real_sizes_have_the_published_widths() {
                 )
                 .collect(),
         );
-        wrong.extend(differences(&checkpoint, weight, &expected, false));
+        wrong.extend(differences(&checkpoint, weight, &expected, false, None));
         let others = names(&checkpoint, &found.others);
         if others != texts(case, "activation_parts") {
             wrong.push(format!("others {others:?}"));
@@ -891,6 +994,22 @@ fn no_byte_of_the_data_may_be_trusted() {
                 if let Ok(Some(zeros)) = zeros(&checkpoint, weight) {
                     assert!(zeros <= weight.elements, "{weight:?}: {zeros}");
                 }
+                let wanted = Wanted {
+                    moments: true,
+                    supports: true,
+                    ..Wanted::default()
+                };
+                if let Ok(Some(scan)) = statistics(&checkpoint, weight, &wanted) {
+                    assert!(scan.nnz <= scan.elements, "{weight:?}: {scan:?}");
+                    let reads = row_reads(&checkpoint, weight, 0, &wanted).expect("as before");
+                    let width = reads.expect("as before").width() as u64;
+                    assert_eq!(width, scan.per_input.len() as u64, "{weight:?}");
+                }
+                let side = (&checkpoint, weight);
+                if let Ok(Some(error)) = weight_error(side, side) {
+                    assert_eq!((error.relative, error.max), (0.0, 0.0), "{weight:?}");
+                }
+                let _ = zero_kinds(side, side);
             }
         }
     }

@@ -306,6 +306,72 @@ fn zeros_are_told_apart_by_what_the_base_was() {
     assert_eq!((kinds.in_base, kinds.below, kinds.above), (1, 1, 1));
 }
 
+#[test]
+fn any_number_of_threads_says_the_same() {
+    // A few megabytes, so that there are blocks for all: plain rows, long rows, and rows of groups.
+    let mut state = 1u64;
+    let numbers: Vec<f32> = (0..1 << 20)
+        .map(|_| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            let number = (state >> 40) as f32 / 1e7 - 0.8;
+            if state >> 61 == 0 { 0.0 } else { number }
+        })
+        .collect();
+    let other: Vec<f32> = numbers.iter().map(|n| (n * 7.0).round() / 7.0).collect();
+    let written = write(&[
+        ("wide", "F32", vec![2, 1 << 19], f32s(&numbers)),
+        ("tall", "F32", vec![1 << 14, 64], f32s(&numbers)),
+        ("halves", "BF16", vec![1 << 10, 1 << 10], bf16s(&numbers)),
+        ("few", "F32", vec![1 << 14, 64], f32s(&other)),
+    ]);
+    let told = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().expect("threads").install(|| {
+            let wanted = Wanted { groups: 2, ..all() };
+            let scans: Vec<Statistics> = ["wide", "tall", "halves", "few"]
+                .map(|name| written.scan(name, &wanted))
+                .into();
+            let side = |name| (&written.checkpoint, written.weight(name));
+            let error = weight_error(side("tall"), side("few")).expect("readable");
+            let kinds = zero_kinds(side("tall"), side("few")).expect("readable");
+            // Floats are written with all their digits.
+            format!("{scans:?} {error:?} {kinds:?}")
+        })
+    };
+    let one = told(1);
+    assert!(one == told(2) && one == told(7));
+    assert!(one.contains("levels: More") && one.contains("levels: All"));
+}
+
+#[test]
+fn codes_that_are_no_numbers_are_no_levels() {
+    // Every code of 16 bits that is no number, and three that are: more codes than are listed, three levels.
+    let codes: Vec<u8> = (0x7f81..=0x7fffu16)
+        .chain(0xff81..=0xffff)
+        .chain([0x7f80, 0xff80, 0, 0x8000, 0x3f80, 0xbf80])
+        .cycle()
+        .take(4096)
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let written = write(&[("w", "BF16", vec![64, 64], codes)]);
+    let found = written.scan("w", &all());
+    assert_eq!(found.levels, Levels::All(vec![-1.0, 0.0, 1.0]));
+    // 260 codes, 15 times and 196 of them once more.
+    assert_eq!((found.nan, found.infinite), (254 * 15 + 196, 30));
+}
+
+#[test]
+fn exactly_256_levels_are_listed() {
+    for (count, listed) in [(256, Some(256)), (257, None)] {
+        let numbers: Vec<f32> = (0..8192).map(|i| (i % count) as f32 - 128.0).collect();
+        for (dtype, bytes) in [("F32", f32s(&numbers)), ("BF16", bf16s(&numbers))] {
+            let written = write(&[("w", dtype, vec![64, 128], bytes)]);
+            let found = written.scan("w", &Wanted::default()).levels.count();
+            assert_eq!(found, listed, "{dtype} {count}");
+        }
+    }
+}
+
 /// The same, one number at a time.
 fn naive(
     numbers: &[f32],

@@ -12,6 +12,7 @@
 //! W is ceil(K b / 32), where codes cross words, or ceil(K / floor(32 / b)) in files of old versions, where they do not.
 
 use super::codes::{Direction, Layout, Order, mask};
+use super::recipe::{Number, Place, Recipe, Term};
 use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::scaled::activations;
 use super::scales::Spread;
@@ -160,6 +161,17 @@ pub(super) fn pack_quantized(seen: &Seen) -> Answer {
     let scale = seen
         .number("_scale")
         .map(|n| by_list(spread.side(scales, n)));
+    let recipe = match (&zero, point) {
+        // Packed zero points are shifted as codes are.
+        (Zero::Point { side, plus: 0 }, _) => Recipe::less(0).minus(Term::natural(side.clone(), 0)),
+        (Zero::Point { side, .. }, Some((tensor, _))) => {
+            Recipe::less(half).minus(Term::of(side.clone(), tensor))
+        }
+        _ => Recipe::less(half),
+    };
+    let recipe = scale
+        .iter()
+        .fold(recipe, |recipe, side| recipe.scaled(side.clone(), scales));
     let rule = Rule::grid(Grid {
         rows,
         columns,
@@ -171,6 +183,7 @@ pub(super) fn pack_quantized(seen: &Seen) -> Answer {
         scales: scale.into_iter().collect(),
         absent: 0,
         dtype: None,
+        recipe,
     });
     let label = format!("int{bits} {spread}");
     Ok(
@@ -204,10 +217,12 @@ pub(super) fn sparse(seen: &Seen) -> Answer {
     let Some(absent) = absent else {
         return Err("it stores more numbers than it has");
     };
-    let rule = Rule::grid(Grid {
-        absent,
-        ..Grid::plain(1, *stored, codes.dtype)
-    });
+    let mut grid = Grid::plain(1, *stored, codes.dtype);
+    grid.absent = absent;
+    if let Some(mask) = seen.number(".bitmask") {
+        grid.recipe.place = Place::Masked(mask);
+    }
+    let rule = Rule::grid(grid);
     let label = format!("{} sparse", codes.dtype.name);
     Ok(Found::new([rows, columns], label, codes.dtype.bits, rule)
         .map(|found| Found { padding, ..found }))
@@ -229,12 +244,17 @@ pub(super) fn two_of_four(seen: &Seen) -> Answer {
     }
     let mut label = format!("{} 2:4", codes.dtype.name);
     let mut scales = Vec::new();
+    let mut recipe = Recipe::of(Number::Of(codes.dtype));
     if let Some((tensor, number)) = seen.numbered(".weight_scale") {
         let Some(spread) = Spread::new(&[rows, half], tensor, (None, None)) else {
             return Err("its scales do not divide it");
         };
         label = format!("fp8 {spread} 2:4");
         scales.push(spread.side(tensor, number));
+        recipe = recipe.scaled(spread.side(tensor, number), tensor);
+    }
+    if let Some(mask) = seen.number(".bitmask") {
+        recipe = recipe.place(Place::Masked(mask));
     }
     let Some(absent) = rows.checked_mul(half) else {
         return Err("its numbers cannot be counted");
@@ -242,6 +262,7 @@ pub(super) fn two_of_four(seen: &Seen) -> Answer {
     let rule = Rule::grid(Grid {
         scales,
         absent,
+        recipe,
         ..Grid::plain(rows, half, codes.dtype)
     });
     Ok(
@@ -293,6 +314,9 @@ pub(super) fn marlin(seen: &Seen) -> Answer {
         scales: Vec::new(),
         absent: stored,
         dtype: None,
+        recipe: Recipe::less(0).place(Place::Unknown(
+            "its numbers stand in the order of a kernel, which is not read",
+        )),
     });
     let label = format!("int{bits} {} 2:4", super::words::grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, bits, rule))

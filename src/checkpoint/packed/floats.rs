@@ -91,16 +91,38 @@ fn signed(magnitude: f64, is_negative: bool) -> f64 {
 
 /// The number of a dtype that is nearest, ties to even; of floats of 32 bits the number itself.
 pub(super) fn rounded(x: f32, dtype: StoredType) -> f32 {
-    // Bits after the point, and the smallest exponent of a number that is not subnormal.
-    let (fraction, least) = match dtype.name {
-        "F16" => (10, -14),
-        "BF16" => (7, -126),
-        _ => return x,
+    match dtype.name {
+        "F16" => rounded_to_half(x),
+        "BF16" => rounded_to_bf16(x),
+        _ => x,
+    }
+}
+
+/// The bits that do not fit are added up to a half, and to the last bit that fits where they are just that.
+fn rounded_to_bf16(x: f32) -> f32 {
+    if x.is_nan() {
+        return x;
+    }
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
+fn rounded_to_half(x: f32) -> f32 {
+    let magnitude = x.abs();
+    if x.is_nan() {
+        return x;
+    }
+    if magnitude >= 65520.0 {
+        return f32::INFINITY.copysign(x);
+    }
+    let rounded = if magnitude < 2f32.powi(-14) {
+        // Around 3/4 floats are as far apart as subnormal halves, 2^-24, so adding it rounds.
+        (magnitude + 0.75) - 0.75
+    } else {
+        let bits = magnitude.to_bits();
+        f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & 0xffff_e000)
     };
-    let exponent = (x.to_bits() >> 23 & 0xff) as i32 - 127;
-    // Powers of two in 64 bits are exact, and so is the division by one.
-    let unit = 2f64.powi(exponent.max(least) - fraction);
-    ((f64::from(x) / unit).round_ties_even() * unit) as f32
+    rounded.copysign(x)
 }
 
 #[cfg(test)]
@@ -161,6 +183,12 @@ mod tests {
         let above = 1.0 + 3.0 * 2f32.powi(-11);
         assert_eq!(rounded(above, dtype("F16")), 1.0 + 2f32.powi(-9));
         assert_eq!(rounded(1.0 + 2f32.powi(-8), dtype("BF16")), 1.0);
+        // The largest half is 65504; what is nearer to the next power of two is infinite.
+        assert_eq!(rounded(65519.9, dtype("F16")), 65504.0);
+        assert_eq!(rounded(-65520.0, dtype("F16")), f32::NEG_INFINITY);
+        // Halfway between 0 and the smallest half, and between that and the next.
+        assert_eq!(rounded(2f32.powi(-25), dtype("F16")), 0.0);
+        assert_eq!(rounded(3.0 * 2f32.powi(-25), dtype("F16")), 2f32.powi(-23));
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! In HQQ's axis 0 the matrix is `[g, R]` and so are the scales, `[1, R]`.
 
 use super::codes::{Direction, Layout, Order};
+use super::recipe::{Number, Recipe, Term};
 use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::scales::Spread;
 use super::{Answer, Found, Padding, Seen, matrix};
@@ -126,6 +127,10 @@ pub(super) fn hqq(seen: &Seen) -> Answer {
             .collect(),
         absent: 0,
         dtype: None,
+        recipe: Recipe::less(0)
+            .minus(Term::of(side(zero, number), zero))
+            .round(zero.dtype)
+            .scaled(side(scale, scale_number), scale),
     });
     let group = if axis0 { rows } else { wide };
     Ok(Some(Found {
@@ -183,6 +188,10 @@ pub(super) fn quanto_groups(seen: &Seen) -> Answer {
         scales: Vec::new(),
         absent: 0,
         dtype: None,
+        recipe: Recipe::less(0)
+            .scaled(side(scale, number), scale)
+            .minus(Term::of(side(shift, shift_number), shift))
+            .round(shift.dtype),
     });
     Ok(Some(Found {
         name: None,
@@ -212,6 +221,7 @@ pub(super) fn quanto_bytes(seen: &Seen) -> Answer {
     }
     let rule = Rule::grid(Grid {
         scales: vec![spread.side(scale, number)],
+        recipe: Recipe::of(Number::Of(codes.dtype)).scaled(spread.side(scale, number), scale),
         ..Grid::plain(spread.rows, spread.columns, codes.dtype)
     });
     let kind = if float { "fp8" } else { "int8" };

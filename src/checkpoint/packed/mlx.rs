@@ -11,6 +11,7 @@
 //! Without biases the two widths say which it is. With them they give b g, and settings which of the pairs.
 
 use super::codes::Layout;
+use super::recipe::{Recipe, Term, powers};
 use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Seen};
 
@@ -111,6 +112,10 @@ pub(super) fn affine(seen: &Seen) -> Answer {
         scales: Vec::new(),
         absent: 0,
         dtype: None,
+        recipe: Recipe::less(0)
+            .scaled(side(scales, scale), scales)
+            .plus(Term::of(side(biases, bias), biases))
+            .round(biases.dtype),
     });
     outer.push(columns);
     let label = format!("mlx int{bits} g{group}");
@@ -133,21 +138,16 @@ fn floats(seen: &Seen, label: &str, bits: u32, group: u64) -> Answer {
         return Ok(None);
     }
     let columns = columns.unwrap_or_default();
+    let side = Side::of(scales, number, (rows, groups), Map::Same, Map::Per(group));
+    let mut grid = Grid::floats(rows, columns, bits);
     // The bytes are powers of two, which are never 0, or floats of eight bits.
-    let dead = match group {
-        16 => vec![Side::of(
-            scales,
-            number,
-            (rows, groups),
-            Map::Same,
-            Map::Per(group),
-        )],
-        _ => Vec::new(),
+    grid.recipe = if group == 16 {
+        grid.scales = vec![side.clone()];
+        grid.recipe.times(Term::seen_as(side, "F8_E4M3"))
+    } else {
+        grid.recipe.times(powers(side))
     };
-    let rule = Rule::grid(Grid {
-        scales: dead,
-        ..Grid::floats(rows, columns, bits)
-    });
+    let rule = Rule::grid(grid);
     outer.push(columns);
     Ok(Found::new(outer, label.into(), bits, rule))
 }

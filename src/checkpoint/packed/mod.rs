@@ -16,7 +16,7 @@
 //! - `codes.rs`, `floats.rs`: bit orders, and what the bits of floats mean
 //! - `rules.rs`: what makes a number 0
 //! - `zeros.rs`: counts them
-//! - `values.rs`: the numbers themselves, as the library of the format computes them
+//! - `recipe.rs`: how numbers are computed from codes; `values.rs`: does it
 //! - `settings.rs`: the quantization settings of a model and where they stand
 
 mod bitsandbytes;
@@ -28,6 +28,7 @@ mod group;
 mod halves;
 mod mlx;
 mod opaque;
+mod recipe;
 mod rules;
 mod scaled;
 mod scales;

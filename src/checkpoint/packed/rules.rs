@@ -6,6 +6,7 @@
 use super::super::Tensor;
 use super::codes::{Layout, mask};
 use super::floats::zero_bits;
+use super::recipe::{Number, Recipe, named};
 use super::{bitsandbytes, trained};
 use crate::dtype::StoredType;
 
@@ -37,6 +38,8 @@ pub(super) struct Grid {
     pub(super) absent: u64,
     /// The dtype of codes that are numbers themselves: one that is not finite stays so under a scale of 0.
     pub(super) dtype: Option<StoredType>,
+    /// How its numbers are computed.
+    pub(super) recipe: Recipe,
 }
 
 impl Grid {
@@ -58,10 +61,11 @@ impl Grid {
             scales: Vec::new(),
             absent: 0,
             dtype: Some(dtype),
+            recipe: Recipe::of(Number::Of(dtype)),
         }
     }
 
-    /// Floats with the sign on top, row by row.
+    /// Floats with the sign on top, row by row; how many bits the exponent has follows from the width.
     pub(super) fn floats(rows: u64, columns: u64, bits: u32) -> Grid {
         let row_bits = columns.saturating_mul(bits.into());
         Grid {
@@ -72,6 +76,11 @@ impl Grid {
             scales: Vec::new(),
             absent: 0,
             dtype: None,
+            recipe: Recipe::of(Number::Of(named(match bits {
+                4 => "F4",
+                6 => "F6_E2M3",
+                _ => "F8_E4M3",
+            }))),
         }
     }
 }

@@ -15,6 +15,7 @@
 //! Two codes of a byte have the first in the low half. A code of a float has its sign on top, so two codes are 0.
 
 use super::codes::{Direction, Layout, Order};
+use super::recipe::{Number, Place, Recipe, Term, named, powers};
 use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::scales::Spread;
 use super::{Answer, Found, Padding, Seen, matrix};
@@ -48,7 +49,7 @@ pub(super) fn activations(seen: &Seen, found: &Found, is_float: bool) -> Option<
 }
 
 /// Numbers as they lie, scales over them.
-fn grid(codes: &Tensor, spread: Spread, zero: Zero, scales: Vec<Side>) -> Rule {
+fn grid(codes: &Tensor, spread: Spread, zero: Zero, scales: Vec<Side>, recipe: Recipe) -> Rule {
     let row_bytes = spread.columns.saturating_mul(codes.dtype.bits.into()) / 8;
     Rule::grid(Grid {
         rows: spread.rows,
@@ -58,6 +59,7 @@ fn grid(codes: &Tensor, spread: Spread, zero: Zero, scales: Vec<Side>) -> Rule {
         scales,
         absent: 0,
         dtype: Some(codes.dtype),
+        recipe,
     })
 }
 
@@ -69,6 +71,18 @@ fn float_zero(codes: &Tensor) -> Zero {
     } else {
         Zero::signed(codes.dtype.bits)
     }
+}
+
+/// A scale for every so many columns of each row.
+fn groups(seen: &Seen, scales: &Tensor, group: u64) -> Side {
+    // It was found by one of the names of the row, so it has a number.
+    let ends = seen.format.sides.iter();
+    let number = ends
+        .filter_map(|end| seen.numbered(end))
+        .find(|(t, _)| std::ptr::eq(*t, scales));
+    let shape = matrix(scales).unwrap_or_default();
+    let number = number.map_or(seen.codes, |(_, number)| number);
+    Side::of(scales, number, shape, Map::Same, Map::Per(group))
 }
 
 /// Floats of eight bits with float scales.
@@ -105,7 +119,8 @@ fn fp8_with(seen: &Seen, end: &str) -> Answer {
     } else {
         vec![spread.side(scales, number)]
     };
-    let rule = grid(codes, spread, float_zero(codes), dead);
+    let recipe = Recipe::of(Number::Of(codes.dtype)).scaled(spread.side(scales, number), scales);
+    let rule = grid(codes, spread, float_zero(codes), dead, recipe);
     let label = format!("fp8 {spread}");
     Ok(
         Found::new(&*codes.shape, label, 8, rule).map(|found| Found {
@@ -128,7 +143,10 @@ pub(super) fn mxfp8(seen: &Seen) -> Answer {
     if matrix(scales) != Some((rows, columns.div_ceil(MX_GROUP))) {
         return Err("its scales are not one for every 32 numbers");
     }
-    let rule = Rule::grid(Grid::floats(rows, columns, 8));
+    let mut grid = Grid::floats(rows, columns, 8);
+    grid.recipe =
+        Recipe::of(Number::Of(codes.dtype)).times(powers(self::groups(seen, scales, MX_GROUP)));
+    let rule = Rule::grid(grid);
     Ok(
         Found::new([rows, columns], "mxfp8".into(), 8, rule).map(|found| Found {
             activation_bits: activations(seen, &found, true),
@@ -166,7 +184,15 @@ pub(super) fn int8(seen: &Seen) -> Answer {
         .weight_bits(seen.stem)
         .filter(|bits| (1..8).contains(bits));
     let bits = bits.unwrap_or(8);
-    let rule = grid(codes, spread, zero, vec![spread.side(scales, number)]);
+    let recipe = match (&zero, point) {
+        (Zero::Point { side, .. }, Some((tensor, _))) => {
+            Recipe::of(Number::Signed).minus(Term::of(side.clone(), tensor))
+        }
+        _ => Recipe::of(Number::Signed),
+    };
+    let side = spread.side(scales, number);
+    let recipe = recipe.scaled(side.clone(), scales);
+    let rule = grid(codes, spread, zero, vec![side], recipe);
     let label = format!("int{bits} {spread}");
     Ok(
         Found::new(&*codes.shape, label, bits, rule).map(|found| Found {
@@ -193,7 +219,9 @@ fn fp4(
     if matrix(scales) != Some((rows, columns.div_ceil(group))) {
         return Err("codes and scales do not agree on a width");
     }
-    let rule = Rule::grid(Grid::floats(rows, columns, 4));
+    let mut grid = Grid::floats(rows, columns, 4);
+    grid.recipe = grid.recipe.times(powers(self::groups(seen, scales, group)));
+    let rule = Rule::grid(grid);
     let found = Found::new([rows, columns], label.into(), 4, rule).map(|found| Found {
         activation_bits: activations(seen, &found, true),
         ..found
@@ -219,10 +247,21 @@ pub(super) fn nvfp4(seen: &Seen) -> Answer {
         Map::Same,
         Map::Per(NV_GROUP),
     );
-    let rule = Rule::grid(Grid {
-        scales: vec![side],
-        ..Grid::floats(rows, columns, 4)
-    });
+    let mut grid = Grid::floats(rows, columns, 4);
+    let scale = Term::of(side.clone(), scales);
+    let one = |end| {
+        let (tensor, number) = seen.numbered(end)?;
+        let side = Side::of(tensor, number, (1, 1), Map::One, Map::One);
+        Some(Term::of(side, tensor))
+    };
+    // One library divides the scales by the one for all and gives halves, the other multiplies and gives 32 bits.
+    grid.recipe = match (one("_global_scale"), one("_scale_2")) {
+        (Some(all), _) => grid.recipe.times(scale.over(all)).round(named("BF16")),
+        (None, Some(all)) => grid.recipe.times(scale.times(all)),
+        (None, None) => grid.recipe.times(scale),
+    };
+    grid.scales = vec![side];
+    let rule = Rule::grid(grid);
     Ok(Some(Found { rule, ..found }))
 }
 
@@ -270,7 +309,11 @@ pub(super) fn mxfp6(seen: &Seen) -> Answer {
     if columns.checked_mul(6).map(|bits| bits / 8) != Some(bytes) {
         return Ok(None);
     }
-    let rule = Rule::grid(Grid::floats(rows, columns, 6));
+    let mut grid = Grid::floats(rows, columns, 6);
+    grid.recipe = grid
+        .recipe
+        .times(powers(self::groups(seen, scales, MX_GROUP)));
+    let rule = Rule::grid(grid);
     Ok(Found::new([rows, columns], "mxfp6".into(), 6, rule))
 }
 
@@ -292,7 +335,14 @@ pub(super) fn blocks(seen: &Seen) -> Answer {
     else {
         return Err("its numbers cannot be counted");
     };
-    let rule = Rule::grid(Grid::floats(lines, columns, 4));
+    let mut grid = Grid::floats(lines, columns, 4);
+    if let Some(number) = seen.number("_scales") {
+        let shape = (lines, groups);
+        let side = Side::of(scales, number, shape, Map::Same, Map::Per(MX_GROUP));
+        grid.recipe = grid.recipe.times(powers(side));
+    }
+    grid.recipe.place = Place::Transposed { rows };
+    let rule = Rule::grid(grid);
     // The model multiplies by the transpose, and that is the shape of its parameter.
     Ok(Found::new(
         [experts, columns, rows],
@@ -304,7 +354,7 @@ pub(super) fn blocks(seen: &Seen) -> Answer {
 
 /// Ternary codes, four rows a byte.
 pub(super) fn ternary(seen: &Seen) -> Answer {
-    let (codes, Some(scale)) = (seen.codes(), seen.side("_scale")) else {
+    let (codes, Some((scale, number))) = (seen.codes(), seen.numbered("_scale")) else {
         return Ok(None);
     };
     if codes.dtype.name != "U8" || !is_wide(scale) || scale.elements() != 1 {
@@ -316,6 +366,13 @@ pub(super) fn ternary(seen: &Seen) -> Answer {
     let Some(all) = rows.checked_mul(4) else {
         return Err("its rows cannot be counted");
     };
+    let one = Side::of(scale, number, (1, 1), Map::One, Map::One);
+    let one = Term::of(one, scale);
+    // Of the two classes that read it, one multiplies by the scale and one divides by it.
+    let recipe = match seen.settings.text("linear_class") {
+        Some("autobitlinear") => Recipe::less(1).times(one),
+        _ => Recipe::less(1).over(one),
+    };
     let rule = Rule::grid(Grid {
         rows: all,
         columns,
@@ -325,6 +382,7 @@ pub(super) fn ternary(seen: &Seen) -> Answer {
         scales: Vec::new(),
         absent: 0,
         dtype: None,
+        recipe,
     });
     Ok(
         Found::new([all, columns], "ternary".into(), 2, rule).map(|found| Found {
@@ -357,6 +415,7 @@ pub(super) fn row_pairs(seen: &Seen) -> Answer {
         scales: vec![spread.side(scales, number)],
         absent: 0,
         dtype: None,
+        recipe: Recipe::of(Number::Signed).times(Term::of(spread.side(scales, number), scales)),
     });
     let label = format!("int4 {spread}");
     Ok(Found::new([scale_rows, columns], label, 4, rule))
@@ -388,9 +447,10 @@ pub(super) fn offset_bytes(seen: &Seen) -> Answer {
         columns,
         codes: Layout::along(bits, bytes),
         zero: Zero::code(1 << (bits - 1)),
-        scales: vec![side],
+        scales: vec![side.clone()],
         absent: 0,
         dtype: None,
+        recipe: Recipe::less(1 << (bits - 1)).times(Term::of(side, scales)),
     });
     let label = format!("int{bits} channel");
     Ok(
@@ -415,14 +475,18 @@ pub(super) fn transposed(seen: &Seen) -> Answer {
     if codes.dtype.name != "I8" || !is_wide(scales) || scales.elements() != outputs {
         return Ok(None);
     }
+    let side = Side::of(scales, number, (1, outputs), Map::One, Map::Same);
     let rule = Rule::grid(Grid {
         rows: inputs,
         columns: outputs,
         codes: Layout::along(8, outputs),
         zero: Zero::code(0),
-        scales: vec![Side::of(scales, number, (1, outputs), Map::One, Map::Same)],
+        scales: vec![side.clone()],
         absent: 0,
         dtype: None,
+        recipe: Recipe::of(Number::Signed)
+            .scaled(side, scales)
+            .place(Place::Transposed { rows: inputs }),
     });
     Ok(Found::new(
         [outputs, inputs],

@@ -10,10 +10,11 @@
 //! ```
 
 use super::codes::Layout;
+use super::recipe::{Number, Place, Recipe, Term, named, powers};
 use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::scales::Spread;
 use super::{Answer, Found, Seen, matrix};
-use crate::dtype::NumberKind;
+use crate::dtype::{NumberKind, StoredType};
 use crate::json;
 use crate::value::Object;
 use crate::value::Value;
@@ -49,6 +50,15 @@ pub(super) fn torchao(seen: &Seen) -> Answer {
     };
     let described = described(seen, &name);
     let class = described.as_deref().and_then(|d| d.get("_type")?.as_str());
+    let dtype = described.as_deref().and_then(result_dtype);
+    let rounded = |recipe: Recipe| match dtype {
+        Some(dtype) => recipe.round(dtype),
+        None => recipe,
+    };
+    let is_swizzled = described.as_deref().is_some_and(|described| {
+        let data = described.get("_data").and_then(Value::as_object);
+        data.and_then(|data| data.get("is_swizzled_scales")) == Some(&Value::Bool(true))
+    });
     let point = seen.numbered("_zero_point");
     let exponents = scales.dtype.kind == NumberKind::Exponent;
     let found = match (codes.dtype.name, point) {
@@ -74,6 +84,14 @@ pub(super) fn torchao(seen: &Seen) -> Answer {
                 Some(_) => return Err("zero points and scales differ in shape"),
                 None => Zero::code(0),
             };
+            let recipe = Recipe::of(Number::Signed);
+            let recipe = match (&zero, point) {
+                (Zero::Point { side, .. }, Some((points, _))) => {
+                    recipe.minus(Term::of(side.clone(), points))
+                }
+                _ => recipe,
+            };
+            let recipe = recipe.times(Term::of(spread.side(scales, number), scales));
             let rule = Rule::grid(Grid {
                 rows,
                 columns: wide,
@@ -82,25 +100,29 @@ pub(super) fn torchao(seen: &Seen) -> Answer {
                 scales: vec![spread.side(scales, number)],
                 absent: 0,
                 dtype: None,
+                recipe: rounded(recipe),
             });
             let bits = described.as_deref().and_then(int_bits).unwrap_or(8);
             Found::new([rows, wide], format!("int{bits} {spread}"), bits, rule)
         }
         (_, None) if codes.dtype.is_float() && codes.dtype.bits == 8 => {
+            let mut grid = Grid::floats(rows, wide, 8);
+            let recipe = Recipe::of(Number::Of(codes.dtype));
             let label = if exponents {
+                let shape = (rows, wide.div_ceil(32));
+                let side = Side::of(scales, number, shape, Map::Same, Map::Per(32));
+                let is_plain = matrix(scales) == Some(shape) && !is_swizzled;
+                grid.recipe = rounded(recipe.times(powers(side))).place(plain_scales(is_plain));
                 "mxfp8".into()
             } else {
                 let Some(spread) = Spread::new(&[rows, wide], scales, (None, None)) else {
                     return Err("its scales do not divide it");
                 };
+                let scale = Term::of(spread.side(scales, number), scales);
+                grid.recipe = rounded(recipe.times(scale));
                 format!("fp8 {spread}")
             };
-            Found::new(
-                [rows, wide],
-                label,
-                8,
-                Rule::grid(Grid::floats(rows, wide, 8)),
-            )
+            Found::new([rows, wide], label, 8, Rule::grid(grid))
         }
         ("U8", None) => {
             let Some(columns) = wide.checked_mul(2) else {
@@ -110,8 +132,19 @@ pub(super) fn torchao(seen: &Seen) -> Answer {
             let mut grid = Grid::floats(rows, columns, 4);
             let shape = (rows, columns.div_ceil(group));
             // Scales in the order of a kernel are padded; powers of two are never 0.
-            if !exponents && matrix(scales) == Some(shape) {
-                grid.scales = vec![Side::of(scales, number, shape, Map::Same, Map::Per(group))];
+            let is_plain = matrix(scales) == Some(shape) && !is_swizzled;
+            let side = Side::of(scales, number, shape, Map::Same, Map::Per(group));
+            let scale = Term::of(side.clone(), scales);
+            let all = seen.numbered("_per_tensor_scale").map(|(tensor, number)| {
+                Term::of(Side::of(tensor, number, (1, 1), Map::One, Map::One), tensor)
+            });
+            let scale = match all {
+                Some(all) => all.times(scale),
+                None => scale,
+            };
+            grid.recipe = rounded(grid.recipe.times(scale)).place(plain_scales(is_plain));
+            if !exponents && is_plain {
+                grid.scales = vec![side];
             }
             let label = if exponents { "mxfp4" } else { "nvfp4" };
             Found::new([rows, columns], label.into(), 4, Rule::grid(grid))
@@ -135,6 +168,26 @@ fn quantizes_activations(described: &Object) -> bool {
     let data = described.get("_data").and_then(Value::as_object);
     let how = data.and_then(|data| data.get("act_quant_kwargs"));
     matches!(how, Some(Value::Object(_)))
+}
+
+/// Whether numbers can be told: scales in the order of a kernel are not read.
+fn plain_scales(are_plain: bool) -> Place {
+    if are_plain {
+        Place::Same
+    } else {
+        Place::Unknown("its scales stand in the order of a kernel, which is not read")
+    }
+}
+
+/// The dtype that a class gives: `{"_data": {"dtype": {"_data": "bfloat16"}}}`, `orig_dtype` in some.
+fn result_dtype(described: &Object) -> Option<StoredType> {
+    let data = described.get("_data")?.as_object()?;
+    let dtype = data.get("dtype").or_else(|| data.get("orig_dtype"))?;
+    match dtype.as_object()?.get("_data")?.as_str()? {
+        "bfloat16" => Some(named("BF16")),
+        "float16" => Some(named("F16")),
+        _ => None,
+    }
 }
 
 /// Width of the integers of a class that stores one a byte: `{"_data": {"target_dtype": {"_data": "int4"}}}`.

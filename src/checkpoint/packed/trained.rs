@@ -15,8 +15,9 @@
 use super::super::{Checkpoint, CheckpointError, PIECE_BYTES, Tensor};
 use super::floats::number;
 use super::rules::Rule;
-use super::zeros::misfit;
+use super::values::whole;
 use super::{Answer, Found, Seen};
+use std::sync::OnceLock;
 
 const PREFIX: &str = ".parametrizations.weight.0.quantizer";
 
@@ -25,6 +26,8 @@ const PREFIX: &str = ".parametrizations.weight.0.quantizer";
 pub(super) struct Quantizer {
     bits: u32,
     logit_dz: f32,
+    /// The quantile of the magnitudes, once it was looked for.
+    top: OnceLock<f32>,
 }
 
 /// A weight with a quantizer beside it.
@@ -57,6 +60,7 @@ pub(super) fn trained(seen: &Seen) -> Answer {
         (1.0..=24.0).contains(&bits).then_some(Quantizer {
             bits: bits as u32,
             logit_dz,
+            top: OnceLock::new(),
         })
     });
     let bits = quantizer.as_ref().map(|q| q.bits);
@@ -86,49 +90,85 @@ pub(super) fn zeros(
     tensor: &Tensor,
     quantizer: &Quantizer,
 ) -> Result<u64, CheckpointError> {
-    let bytes = checkpoint.data(tensor)?.bytes;
-    let numbers = Numbers {
-        bytes,
-        tensor,
-        size: (tensor.dtype.bits / 8) as usize,
-    };
-    let count = tensor.elements();
-    if count == 0 {
-        return Ok(0);
-    }
-    let rank = 0.99 * (count - 1) as f32;
-    let below = (rank.floor() as u64).min(count - 1);
-    let above = (rank.ceil() as u64).min(count - 1);
-    let top = match (numbers.statistic(below), numbers.statistic(above)) {
-        (Some(low), Some(high)) => between(low, high, rank - rank.floor()),
-        _ => {
-            return Err(misfit(
-                checkpoint,
-                tensor,
-                "it is shorter than its shape says",
-            ));
-        }
-    };
-    let levels = (1u32 << (quantizer.bits - 1)) - 1;
-    let dead = 2.0 * top * (1.0 - tanh(quantizer.logit_dz).abs());
-    let step = (top - dead / 2.0) / (levels as f32 - 0.5) + 1e-8;
-    let delta = dead / 2.0 - step / 2.0;
-    let is_zero = |w: f32| {
-        let code = ((w - delta).max(0.0) / step).round_ties_even();
-        code.min(levels as f32) == 0.0
-    };
-    Ok(numbers.magnitudes().filter(|w| is_zero(*w)).count() as u64)
+    let values = quantizer.values(checkpoint, tensor)?;
+    let codes = values.numbers.magnitudes().map(|w| values.code(w));
+    Ok(codes.filter(|code| *code == 0.0).count() as u64)
 }
 
-/// A point between two numbers, from the nearer end, as torch interpolates.
+/// The numbers, and what their quantizer makes of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Values<'c> {
+    numbers: Numbers<'c>,
+    step: f32,
+    delta: f32,
+    levels: f32,
+}
+
+impl Quantizer {
+    /// The numbers of a tensor with what quantizes them, for which all are looked at.
+    pub(super) fn values<'c>(
+        &self,
+        checkpoint: &'c Checkpoint,
+        tensor: &'c Tensor,
+    ) -> Result<Values<'c>, CheckpointError> {
+        let numbers = Numbers {
+            bytes: whole(checkpoint, tensor)?,
+            tensor,
+            size: (tensor.dtype.bits / 8) as usize,
+        };
+        let levels = ((1u32 << (self.bits - 1)) - 1) as f32;
+        let top = *self.top.get_or_init(|| numbers.quantile());
+        let dead = 2.0 * top * (1.0 - tanh(self.logit_dz).abs());
+        let step = (top - dead / 2.0) / (levels - 0.5) + 1e-8;
+        Ok(Values {
+            numbers,
+            step,
+            delta: dead / 2.0 - step / 2.0,
+            levels,
+        })
+    }
+}
+
+impl Values<'_> {
+    /// The code of a magnitude.
+    fn code(&self, w: f32) -> f32 {
+        let code = ((w - self.delta).max(0.0) / self.step).round_ties_even();
+        code.min(self.levels)
+    }
+
+    /// Writes the numbers from one on: with the sign of the weight, steps beyond the dead zone.
+    pub(super) fn read(&self, begin: u64, out: &mut [f32]) {
+        let Numbers {
+            bytes,
+            tensor,
+            size,
+        } = self.numbers;
+        let begin = usize::try_from(begin)
+            .ok()
+            .and_then(|at| at.checked_mul(size));
+        let here = begin.and_then(|at| bytes.get(at..)).unwrap_or_default();
+        for (out, bytes) in out.iter_mut().zip(here.chunks_exact(size)) {
+            let w = number(raw(bytes), tensor.dtype);
+            let code = self.code(w.abs());
+            *out = if code == 0.0 {
+                0.0
+            } else {
+                self.step * code.copysign(w) + self.delta * 1f32.copysign(w)
+            };
+        }
+    }
+}
+
+/// A point between two numbers, from the nearer end and with one rounding at the end, as torch interpolates.
 fn between(low: f32, high: f32, at: f32) -> f32 {
     if at < 0.5 {
-        low + at * (high - low)
+        at.mul_add(high - low, low)
     } else {
-        high - (high - low) * (1.0 - at)
+        (at - 1.0).mul_add(high - low, high)
     }
 }
 
+#[derive(Clone, Copy, Debug)]
 struct Numbers<'c> {
     bytes: &'c [u8],
     tensor: &'c Tensor,
@@ -136,16 +176,23 @@ struct Numbers<'c> {
 }
 
 impl Numbers<'_> {
+    /// The 0.99 quantile of the magnitudes; 0 where there are none.
+    fn quantile(&self) -> f32 {
+        let last = self.tensor.elements().saturating_sub(1);
+        // The fraction has 32 bits, its product with the count is exact in 64.
+        let rank = f64::from(0.99f32) * last as f64;
+        let (below, above) = (rank.floor() as u64, rank.ceil() as u64);
+        let pair = self.statistic(below).zip(self.statistic(above.min(last)));
+        pair.map_or(0.0, |(low, high)| {
+            between(low, high, (rank - rank.floor()) as f32)
+        })
+    }
+
     fn magnitudes(&self) -> impl Iterator<Item = f32> {
         let (dtype, size) = (self.tensor.dtype, self.size);
         self.bytes.chunks(PIECE_BYTES).flat_map(move |piece| {
-            piece.chunks_exact(size).map(move |bytes| {
-                let raw = bytes
-                    .iter()
-                    .rev()
-                    .fold(0, |raw, b| raw << 8 | u32::from(*b));
-                number(raw, dtype).abs()
-            })
+            let codes = piece.chunks_exact(size);
+            codes.map(move |bytes| number(raw(bytes), dtype).abs())
         })
     }
 
@@ -160,6 +207,14 @@ impl Numbers<'_> {
         let (lower, _) = nth(same.map(|b| b & 0xffff), rank)?;
         Some(f32::from_bits(upper << 16 | lower))
     }
+}
+
+/// The code of two or four bytes.
+fn raw(bytes: &[u8]) -> u32 {
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |raw, b| raw << 8 | u32::from(*b))
 }
 
 /// The number of a rank among numbers below 65,536, and its rank among those that equal it.

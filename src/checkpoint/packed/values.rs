@@ -1,73 +1,93 @@
 //! The numbers of a weight, as the library of its format computes them.
 //!
 //! A weight in, its numbers out in any order of pieces: [`Reader`] holds what codes need, and is cheap to clone for a thread
-//! of its own.
+//! of its own. Codes are read in runs of a row, and the steps of a [`Recipe`](super::recipe::Recipe) go over the run one
+//! after the other.
 
 use super::super::{Checkpoint, CheckpointError, Tensor};
-use super::Weight;
-use super::floats::value;
-use super::rules::Rule;
-use super::zeros::misfit;
+use super::codes::{CHUNK, mask};
+use super::floats::{number, rounded, value};
+use super::recipe::{Number, Place, Step, Term};
+use super::rules::{Grid, Rule};
+use super::zeros::{Loaded, misfit};
+use super::{Weight, bitsandbytes, trained};
+use crate::dtype::StoredType;
+use std::sync::Arc;
 
 /// Reads the numbers of one weight.
 #[derive(Clone, Debug)]
 pub(in crate::checkpoint) struct Reader<'c> {
     kind: Kind<'c>,
+    /// Numbers in the last dimension as it is asked for, and as it is stored.
+    widths: (u64, u64),
 }
 
 #[derive(Clone, Debug)]
 enum Kind<'c> {
     /// Codes that are numbers, one after the other.
     Plain { tensor: &'c Tensor, bytes: &'c [u8] },
-}
-
-/// Why a weight has no numbers that can be told, if it has none.
-pub(super) fn unknown(checkpoint: &Checkpoint, weight: &Weight) -> Option<&'static str> {
-    match &weight.rule {
-        Rule::Numbers => {
-            let tensor = &checkpoint.tensors[weight.parts[0] as usize];
-            (tensor.dtype.name == "C64").then_some("its numbers are complex")
-        }
-        Rule::None(why) => Some(why),
-        _ => Some("the values of its format are not read"),
-    }
+    /// Codes with what belongs to them.
+    Coded(Box<Coded<'c>>),
+    /// Codes of a table of values.
+    Lookup(bitsandbytes::Values<'c>),
+    /// Floats that are rounded when they are used.
+    Trained(trained::Values<'c>),
 }
 
 impl Weight {
     /// Why its numbers cannot be told, if they cannot.
     pub fn without_values(&self, checkpoint: &Checkpoint) -> Option<&'static str> {
-        unknown(checkpoint, self)
+        match &self.rule {
+            Rule::Numbers => {
+                let tensor = &checkpoint.tensors[self.parts[0] as usize];
+                (tensor.dtype.name == "C64").then_some("its numbers are complex")
+            }
+            Rule::Grid(grid) => match grid.recipe.place {
+                Place::Unknown(why) => Some(why),
+                _ => None,
+            },
+            Rule::None(why) => Some(why),
+            Rule::Lookup(_) | Rule::Trained(_) => None,
+        }
     }
 }
 
 impl<'c> Reader<'c> {
-    /// `None` where [`Weight::without_values`] says why.
+    /// Reads a weight in a shape: its own, or one that its padding allows. `None` where [`Weight::without_values`] says why.
     pub(in crate::checkpoint) fn new(
         checkpoint: &'c Checkpoint,
         weight: &'c Weight,
-        _shape: &[u64],
+        shape: &[u64],
     ) -> Result<Option<Reader<'c>>, CheckpointError> {
-        if unknown(checkpoint, weight).is_some() {
+        if weight.without_values(checkpoint).is_some() {
             return Ok(None);
         }
         let tensor = &checkpoint.tensors[weight.parts[0] as usize];
-        let bytes = checkpoint.data(tensor)?.bytes;
-        let bits = u128::from(tensor.elements()) * u128::from(tensor.dtype.bits);
-        if bits.div_ceil(8) > bytes.len() as u128 {
-            return Err(misfit(
-                checkpoint,
+        let last = |shape: &[u64]| shape.last().copied().unwrap_or(1).max(1);
+        let stored = weight.shape.as_deref().unwrap_or(shape);
+        let kind = match &weight.rule {
+            Rule::Numbers => Kind::Plain {
                 tensor,
-                "it is shorter than its shape says",
-            ));
-        }
+                bytes: whole(checkpoint, tensor)?,
+            },
+            Rule::Grid(grid) => {
+                Kind::Coded(Box::new(Coded::new(checkpoint, tensor, grid, stored)?))
+            }
+            Rule::Lookup(lookup) => Kind::Lookup(lookup.values(checkpoint, tensor)?),
+            Rule::Trained(quantizer) => Kind::Trained(quantizer.values(checkpoint, tensor)?),
+            Rule::None(_) => return Ok(None),
+        };
         Ok(Some(Reader {
-            kind: Kind::Plain { tensor, bytes },
+            kind,
+            widths: (last(shape), last(stored)),
         }))
     }
 
     /// The tensor and its bytes, where every number is a code of whole bytes with a code for 0.
     pub(in crate::checkpoint) fn whole_codes(&self) -> Option<(&'c Tensor, &'c [u8])> {
-        let Kind::Plain { tensor, bytes } = &self.kind;
+        let Kind::Plain { tensor, bytes } = &self.kind else {
+            return None;
+        };
         let has_zero = super::floats::zero_bits(tensor.dtype).is_some();
         (tensor.dtype.bits >= 8 && has_zero).then_some((*tensor, *bytes))
     }
@@ -78,32 +98,78 @@ impl<'c> Reader<'c> {
         begin: u64,
         out: &mut [f32],
     ) -> Result<(), CheckpointError> {
-        match &self.kind {
-            Kind::Plain { tensor, bytes } => plain(tensor, bytes, begin, out),
+        self.runs(begin, out, |kind, begin, out| match kind {
+            Kind::Plain { tensor, bytes } => {
+                plain(tensor, bytes, begin, out);
+                Ok(())
+            }
+            Kind::Coded(coded) => coded.read(begin, out),
+            Kind::Lookup(values) => values.read(begin, out),
+            Kind::Trained(values) => {
+                values.read(begin, out);
+                Ok(())
+            }
+        })
+    }
+
+    /// Says which numbers from one on have a scale of 0.
+    pub(in crate::checkpoint) fn dead_scales(
+        &mut self,
+        begin: u64,
+        out: &mut [bool],
+    ) -> Result<(), CheckpointError> {
+        self.runs(begin, out, |kind, begin, out| match kind {
+            Kind::Plain { .. } | Kind::Trained(_) => {
+                out.fill(false);
+                Ok(())
+            }
+            Kind::Coded(coded) => coded.dead_scales(begin, out),
+            Kind::Lookup(values) => values.dead_scales(begin, out),
+        })
+    }
+
+    /// Runs of numbers that follow each other as they are stored: all, or row by row where rows are stored longer.
+    fn runs<T>(
+        &mut self,
+        begin: u64,
+        out: &mut [T],
+        mut each: impl FnMut(&mut Kind<'c>, u64, &mut [T]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let (width, stored) = self.widths;
+        if width == stored {
+            return each(&mut self.kind, begin, out);
+        }
+        let (mut at, mut rest) = (begin, out);
+        while !rest.is_empty() {
+            let here = (width - at % width).min(rest.len() as u64);
+            let (run, others) = rest.split_at_mut(here as usize);
+            each(&mut self.kind, at / width * stored + at % width, run)?;
+            at += here;
+            rest = others;
         }
         Ok(())
     }
 }
 
-impl Reader<'_> {
-    /// Says which numbers from one on have a scale of 0.
-    pub(in crate::checkpoint) fn dead_scales(
-        &mut self,
-        _begin: u64,
-        out: &mut [bool],
-    ) -> Result<(), CheckpointError> {
-        out.fill(false);
-        Ok(())
+/// The bytes of a tensor, which are as many as its shape says.
+pub(super) fn whole<'c>(
+    checkpoint: &'c Checkpoint,
+    tensor: &'c Tensor,
+) -> Result<&'c [u8], CheckpointError> {
+    let bytes = checkpoint.data(tensor)?.bytes;
+    let bits = u128::from(tensor.elements()) * u128::from(tensor.dtype.bits);
+    if bits.div_ceil(8) > bytes.len() as u128 {
+        let reason = "it is shorter than its shape says";
+        return Err(misfit(checkpoint, tensor, reason));
     }
+    Ok(bytes)
 }
 
 /// Numbers of a dtype.
 fn plain(tensor: &Tensor, bytes: &[u8], begin: u64, out: &mut [f32]) {
     let (dtype, bits) = (tensor.dtype, u64::from(tensor.dtype.bits));
     if bits < 8 {
-        let table: Vec<f32> = (0..1 << bits)
-            .map(|code| value(code, dtype) as f32)
-            .collect();
+        let table = table(Number::Of(dtype), dtype.bits);
         for (out, at) in out.iter_mut().zip(begin..) {
             // Codes of 4 and of 6 bits are a stream, low bits first; one may lie in two bytes.
             let bit = at * bits;
@@ -122,13 +188,18 @@ fn plain(tensor: &Tensor, bytes: &[u8], begin: u64, out: &mut [f32]) {
                 *out = f32::from_bits(u32::from(u16::from_le_bytes(*code)) << 16);
             }
         }
+        "F16" => {
+            for (out, code) in out.iter_mut().zip(here.as_chunks::<2>().0) {
+                *out = number(u16::from_le_bytes(*code).into(), dtype);
+            }
+        }
         "F32" => {
             for (out, code) in out.iter_mut().zip(here.as_chunks::<4>().0) {
                 *out = f32::from_le_bytes(*code);
             }
         }
         _ if size == 1 => {
-            let table: Vec<f32> = (0..256).map(|code| value(code, dtype) as f32).collect();
+            let table = table(Number::Of(dtype), 8);
             for (out, code) in out.iter_mut().zip(here) {
                 *out = table[usize::from(*code)];
             }
@@ -140,4 +211,417 @@ fn plain(tensor: &Tensor, bytes: &[u8], begin: u64, out: &mut [f32]) {
             }
         }
     }
+}
+
+/// What a code of so many bits is by itself.
+fn alone(code: u32, number: Number, bits: u32) -> f32 {
+    match number {
+        Number::Natural { plus, minus } => {
+            ((code.wrapping_add(plus) & mask(bits)) as i64 - i64::from(minus)) as f32
+        }
+        Number::Signed => {
+            let unused = 32 - bits.clamp(1, 32);
+            ((code << unused) as i32 >> unused) as f32
+        }
+        Number::Of(dtype) => value(code.into(), dtype) as f32,
+    }
+}
+
+/// What all codes of up to eight bits are by themselves.
+fn table(number: Number, bits: u32) -> Arc<[f32]> {
+    (0..1u32 << bits.min(8))
+        .map(|code| alone(code, number, bits))
+        .collect()
+}
+
+/// Turns codes into what they are by themselves.
+#[derive(Clone, Debug)]
+struct Alone {
+    number: Number,
+    bits: u32,
+    /// Of codes of up to eight bits.
+    table: Arc<[f32]>,
+}
+
+impl Alone {
+    fn new(number: Number, bits: u32) -> Alone {
+        let table = if bits <= 8 {
+            table(number, bits)
+        } else {
+            Arc::default()
+        };
+        Alone {
+            number,
+            bits,
+            table,
+        }
+    }
+
+    fn of(&self, codes: &[u32], out: &mut [f32]) {
+        let all = out.iter_mut().zip(codes);
+        match self.number {
+            _ if !self.table.is_empty() => {
+                let last = self.table.len() - 1;
+                all.for_each(|(out, code)| *out = self.table[*code as usize & last]);
+            }
+            Number::Of(StoredType {
+                name: "F32" | "F16" | "BF16",
+                ..
+            }) => {
+                let Number::Of(dtype) = self.number else {
+                    return;
+                };
+                all.for_each(|(out, code)| *out = number(*code, dtype));
+            }
+            _ => all.for_each(|(out, code)| *out = alone(*code, self.number, self.bits)),
+        }
+    }
+}
+
+/// A matrix of codes with what belongs to them.
+#[derive(Clone, Debug)]
+struct Coded<'c> {
+    grid: &'c Grid,
+    bytes: &'c [u8],
+    alone: Alone,
+    steps: Vec<Ready<'c>>,
+    place: Standing<'c>,
+    codes: Vec<u32>,
+    operand: Vec<f32>,
+    run: Vec<f32>,
+}
+
+/// Where its numbers stand in the weight.
+#[derive(Clone, Debug)]
+enum Standing<'c> {
+    Same,
+    /// Rows of one matrix of codes.
+    Transposed(u64),
+    /// A mask with so many columns in rows of so many bytes, and how many numbers are stored before each row.
+    Masked {
+        mask: &'c [u8],
+        columns: u64,
+        row_bytes: usize,
+        before: Arc<[u64]>,
+    },
+}
+
+/// A step with its tensors at hand.
+#[derive(Clone, Debug)]
+enum Ready<'c> {
+    Plus(Operand<'c>),
+    Minus(Operand<'c>),
+    Times(Operand<'c>),
+    Over(Operand<'c>),
+    Round(StoredType),
+}
+
+/// A term with its tensors at hand.
+#[derive(Clone, Debug)]
+enum Operand<'c> {
+    Constant(f32),
+    Entry(Box<Loaded<'c>>, Alone),
+    Two(Pair, Box<[Operand<'c>; 2]>, Vec<f32>),
+}
+
+/// What is made of two operands.
+#[derive(Clone, Copy, Debug)]
+enum Pair {
+    Quotient,
+    Product,
+    Nearest,
+}
+
+impl<'c> Operand<'c> {
+    fn new(
+        checkpoint: &'c Checkpoint,
+        term: &'c Term,
+        grid: &'c Grid,
+    ) -> Result<Operand<'c>, CheckpointError> {
+        let two = |kind, [left, right]: &'c [Term; 2]| {
+            let left = Operand::new(checkpoint, left, grid)?;
+            let right = Operand::new(checkpoint, right, grid)?;
+            Ok(Operand::Two(kind, Box::new([left, right]), Vec::new()))
+        };
+        match term {
+            Term::Constant(number) => Ok(Operand::Constant(*number)),
+            Term::Entry(side, number) => {
+                let loaded = Loaded::new(checkpoint, side, grid)?;
+                let alone = Alone::new(*number, side.layout.bits);
+                Ok(Operand::Entry(Box::new(loaded), alone))
+            }
+            Term::Quotient(both) => two(Pair::Quotient, both),
+            Term::Product(both) => two(Pair::Product, both),
+            Term::Nearest(both) => two(Pair::Nearest, both),
+        }
+    }
+
+    /// Writes what belongs to the codes of a row from a column on.
+    fn read(&mut self, row: u64, first: u64, out: &mut [f32]) -> Result<(), CheckpointError> {
+        match self {
+            Operand::Constant(number) => out.fill(*number),
+            Operand::Entry(loaded, alone) => {
+                let codes = loaded.chunk(row, first, out.len())?;
+                alone.of(codes, out);
+            }
+            Operand::Two(kind, both, other) => {
+                let [left, right] = &mut **both;
+                other.resize(out.len(), 0.0);
+                left.read(row, first, out)?;
+                right.read(row, first, other)?;
+                for (left, right) in out.iter_mut().zip(other) {
+                    *left = match kind {
+                        Pair::Quotient => *left / *right,
+                        Pair::Product => *left * *right,
+                        Pair::Nearest => (-*right / *left).round_ties_even(),
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'c> Coded<'c> {
+    fn new(
+        checkpoint: &'c Checkpoint,
+        tensor: &'c Tensor,
+        grid: &'c Grid,
+        shape: &[u64],
+    ) -> Result<Coded<'c>, CheckpointError> {
+        let bytes = checkpoint.data(tensor)?.bytes;
+        let is_empty = grid.rows == 0 || grid.columns == 0;
+        let needed = grid.codes.bytes(grid.rows, grid.columns);
+        if !is_empty && needed.is_none_or(|needed| needed > tensor.bytes) {
+            let reason = "it has fewer codes than its shape says";
+            return Err(misfit(checkpoint, tensor, reason));
+        }
+        let operand = |term| Operand::new(checkpoint, term, grid);
+        let steps = if is_empty {
+            &[][..]
+        } else {
+            &grid.recipe.steps
+        };
+        let steps = steps.iter().map(|step| {
+            Ok(match step {
+                Step::Plus(term) => Ready::Plus(operand(term)?),
+                Step::Minus(term) => Ready::Minus(operand(term)?),
+                Step::Times(term) => Ready::Times(operand(term)?),
+                Step::Over(term) => Ready::Over(operand(term)?),
+                Step::Round(dtype) => Ready::Round(*dtype),
+            })
+        });
+        let place = match grid.recipe.place {
+            Place::Same | Place::Unknown(_) => Standing::Same,
+            Place::Transposed { rows } => Standing::Transposed(rows.max(1)),
+            Place::Masked(number) => {
+                let mask = &checkpoint.tensors[number as usize];
+                masked(checkpoint, mask, shape, grid)?
+            }
+        };
+        Ok(Coded {
+            grid,
+            bytes,
+            alone: Alone::new(grid.recipe.number, grid.codes.bits),
+            steps: steps.collect::<Result<_, CheckpointError>>()?,
+            place,
+            codes: Vec::new(),
+            operand: Vec::new(),
+            run: Vec::new(),
+        })
+    }
+
+    /// Writes the numbers of a row of the matrix of codes.
+    fn row(&mut self, row: u64, first: u64, out: &mut [f32]) -> Result<(), CheckpointError> {
+        let mut first = first;
+        for out in out.chunks_mut(CHUNK) {
+            self.codes.resize(out.len(), 0);
+            self.operand.resize(out.len(), 0.0);
+            let (codes, operand) = (&mut self.codes[..], &mut self.operand[..]);
+            self.grid.codes.read(self.bytes, row, first, codes);
+            self.alone.of(codes, out);
+            for step in &mut self.steps {
+                let (term, combine): (_, fn(f32, f32) -> f32) = match step {
+                    Ready::Round(dtype) => {
+                        out.iter_mut().for_each(|x| *x = rounded(*x, *dtype));
+                        continue;
+                    }
+                    Ready::Times(term) => (term, |x, y| x * y),
+                    Ready::Over(term) => (term, |x, y| x / y),
+                    Ready::Plus(term) => (term, |x, y| x + y),
+                    Ready::Minus(term) => (term, |x, y| x - y),
+                };
+                term.read(row, first, operand)?;
+                for (x, y) in out.iter_mut().zip(&*operand) {
+                    *x = combine(*x, *y);
+                }
+            }
+            first += out.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Says which scales of a row of the matrix of codes are 0.
+    fn dead_row(&mut self, row: u64, first: u64, out: &mut [f32]) -> Result<(), CheckpointError> {
+        let mut first = first;
+        for out in out.chunks_mut(CHUNK) {
+            self.operand.resize(out.len(), 0.0);
+            out.fill(1.0);
+            for step in &mut self.steps {
+                if let Ready::Times(term) = step {
+                    term.read(row, first, &mut self.operand)?;
+                    for (out, scale) in out.iter_mut().zip(&self.operand) {
+                        *out *= f32::from(*scale != 0.0);
+                    }
+                }
+            }
+            first += out.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, begin: u64, out: &mut [f32]) -> Result<(), CheckpointError> {
+        self.each(begin, out, Coded::row)
+    }
+
+    fn dead_scales(&mut self, begin: u64, out: &mut [bool]) -> Result<(), CheckpointError> {
+        let mut alive = vec![0.0; out.len()];
+        self.each(begin, &mut alive, Coded::dead_row)?;
+        for (out, alive) in out.iter_mut().zip(alive) {
+            *out = alive == 0.0;
+        }
+        if let Standing::Masked { .. } = self.place {
+            // What is not stored has no scale; it was pruned.
+            out.fill(false);
+        }
+        Ok(())
+    }
+
+    /// Walks the numbers of the weight from one on and has runs of them read from rows of codes.
+    fn each(
+        &mut self,
+        begin: u64,
+        out: &mut [f32],
+        read: fn(&mut Self, u64, u64, &mut [f32]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let columns = self.grid.columns.max(1);
+        match self.place.clone() {
+            Standing::Same => {
+                let (mut at, mut rest) = (begin, out);
+                while !rest.is_empty() {
+                    let here = (columns - at % columns).min(rest.len() as u64);
+                    let (run, others) = rest.split_at_mut(here as usize);
+                    read(self, at / columns, at % columns, run)?;
+                    at += here;
+                    rest = others;
+                }
+                Ok(())
+            }
+            Standing::Transposed(height) => {
+                // A matrix of the weight has `columns` rows of `height` numbers; of the whole rows that are asked for, one
+                // row of codes gives a number each.
+                let (mut at, mut rest) = (begin, out);
+                let mut run = std::mem::take(&mut self.run);
+                while !rest.is_empty() {
+                    let (line, first) = (at / height, at % height);
+                    let (matrix, column) = (line / columns, line % columns);
+                    let whole = rest.len() as u64 / height;
+                    let (lines, width) = if first == 0 && whole > 0 {
+                        (whole.min(columns - column), height)
+                    } else {
+                        (1, (height - first).min(rest.len() as u64))
+                    };
+                    let (part, others) = rest.split_at_mut((lines * width) as usize);
+                    run.resize(lines as usize, 0.0);
+                    for offset in 0..width {
+                        read(self, matrix * height + first + offset, column, &mut run)?;
+                        let numbers = part.iter_mut().skip(offset as usize);
+                        for (out, number) in numbers.step_by(width as usize).zip(&run) {
+                            *out = *number;
+                        }
+                    }
+                    at += lines * width;
+                    rest = others;
+                }
+                self.run = run;
+                Ok(())
+            }
+            Standing::Masked {
+                mask,
+                columns: width,
+                row_bytes,
+                before,
+            } => {
+                let mut run = std::mem::take(&mut self.run);
+                let (mut at, mut rest) = (begin, out);
+                while !rest.is_empty() {
+                    let (line, first) = (at / width, at % width);
+                    let here = (width - first).min(rest.len() as u64) as usize;
+                    let (part, others) = rest.split_at_mut(here);
+                    let bits = &mask[line as usize * row_bytes..][..row_bytes];
+                    let is_set = |column: u64| bits[column as usize / 8] >> (column % 8) & 1 == 1;
+                    let skipped = (0..first).filter(|column| is_set(*column)).count() as u64;
+                    let stored = (first..first + here as u64).filter(|c| is_set(*c)).count();
+                    run.resize(stored, 0.0);
+                    let (mut number, mut left) = (before[line as usize] + skipped, &mut run[..]);
+                    while !left.is_empty() {
+                        let here = (columns - number % columns).min(left.len() as u64);
+                        let (run, others) = left.split_at_mut(here as usize);
+                        read(self, number / columns, number % columns, run)?;
+                        number += here;
+                        left = others;
+                    }
+                    let mut numbers = run.iter();
+                    for (out, column) in part.iter_mut().zip(first..) {
+                        *out = match is_set(column) {
+                            true => numbers.next().copied().unwrap_or_default(),
+                            false => 0.0,
+                        };
+                    }
+                    at += here as u64;
+                    rest = others;
+                }
+                self.run = run;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A mask, and how many of the numbers that are stored come before each of its rows.
+fn masked<'c>(
+    checkpoint: &'c Checkpoint,
+    tensor: &'c Tensor,
+    shape: &[u64],
+    grid: &Grid,
+) -> Result<Standing<'c>, CheckpointError> {
+    let mask = whole(checkpoint, tensor)?;
+    let wrong = |reason| misfit(checkpoint, tensor, reason);
+    let ([rows, row_bytes], [height, columns]) = (&*tensor.shape, shape) else {
+        return Err(wrong("it is no mask of a matrix"));
+    };
+    if rows != height || *row_bytes != columns.div_ceil(8) {
+        return Err(wrong("it is no mask of the weight's shape"));
+    }
+    let row_bytes = *row_bytes as usize;
+    let mut count = 0;
+    let mut before = Vec::with_capacity(*rows as usize);
+    for row in mask.chunks_exact(row_bytes.max(1)) {
+        before.push(count);
+        // Bits beyond the last column are none of the weight's.
+        let in_row = row.iter().zip((0u64..).step_by(8)).map(|(byte, first)| {
+            let valid = columns.saturating_sub(first).min(8);
+            (u32::from(*byte) & ((1 << valid) - 1)).count_ones()
+        });
+        count += in_row.map(u64::from).sum::<u64>();
+    }
+    if count > grid.rows.saturating_mul(grid.columns) {
+        return Err(wrong("it has more ones than there are numbers"));
+    }
+    Ok(Standing::Masked {
+        mask,
+        columns: (*columns).max(1),
+        row_bytes,
+        before: before.into(),
+    })
 }

@@ -13,6 +13,7 @@
 //! All widths follow from the shapes, so a module that was quantized otherwise than the rest needs no rule of its own.
 
 use super::codes::{Direction, Layout, Order};
+use super::recipe::{Place, Recipe, Term};
 use super::rules::{Grid, Map, Rule, Side, Zero};
 use super::{Answer, Found, Seen, matrix};
 
@@ -111,14 +112,17 @@ pub(super) fn gptq(seen: &Seen) -> Answer {
         rows: g_idx.map_or(Map::Per(group), Map::Listed),
         columns: Map::Same,
     };
+    let scales = scale(seen, (groups, outputs), side.rows, Map::Same);
+    let recipe = by_groups(seen, &side, plus, &scales);
     let rule = Rule::grid(Grid {
         rows: inputs,
         columns: outputs,
         codes: Layout::new(bits, Direction::Down { columns: outputs }, order),
-        scales: scale(seen, (groups, outputs), side.rows, Map::Same),
+        scales,
         zero: Zero::Point { side, plus },
         absent: 0,
         dtype: None,
+        recipe: recipe.place(Place::Transposed { rows: inputs }),
     });
     let label = format!("gptq int{bits} {}", grouped(group, inputs));
     let own = ["dynamic", "extra_config"].map(|key| seen.settings.object(key));
@@ -183,14 +187,17 @@ pub(super) fn awq_gemm(seen: &Seen) -> Answer {
         rows: Map::Per(group),
         columns: Map::Same,
     };
+    let scales = scale(seen, (groups, outputs), Map::Per(group), Map::Same);
+    let recipe = by_groups(seen, &side, 0, &scales);
     let rule = Rule::grid(Grid {
         rows: inputs,
         columns: outputs,
         codes: along,
-        scales: scale(seen, (groups, outputs), Map::Per(group), Map::Same),
+        scales,
         zero: Zero::Point { side, plus: 0 },
         absent: 0,
         dtype: None,
+        recipe: recipe.place(Place::Transposed { rows: inputs }),
     });
     let label = format!("awq int4 {}", grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, 4, rule))
@@ -226,14 +233,19 @@ pub(super) fn awq_gemv(seen: &Seen) -> Answer {
         rows: Map::Same,
         columns: Map::Per(group),
     };
+    let scales = scale(seen, (outputs, groups), Map::Same, Map::Per(group));
+    // The kernel computes in 32 bits.
+    let mut recipe = by_groups(seen, &side, 0, &scales);
+    recipe.steps.truncate(2);
     let rule = Rule::grid(Grid {
         rows: outputs,
         columns: inputs,
         codes: Layout::along(4, words.saturating_mul(4)),
-        scales: scale(seen, (outputs, groups), Map::Same, Map::Per(group)),
+        scales,
         zero: Zero::Point { side, plus: 0 },
         absent: 0,
         dtype: None,
+        recipe,
     });
     let label = format!("awq int4 {}", grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, 4, rule))
@@ -281,6 +293,12 @@ pub(super) fn awq_gemv_fast(seen: &Seen) -> Answer {
         scales: Vec::new(),
         absent: 0,
         dtype: None,
+        recipe: Recipe::less(0)
+            .minus(Term::Nearest(Box::new([
+                Term::of(side(scale), scales),
+                Term::of(side(point), points),
+            ])))
+            .times(Term::of(side(scale), scales)),
     });
     let label = format!("awq int4 {}", grouped(group, inputs));
     Ok(Found::new([outputs, inputs], label, 4, rule))
@@ -299,6 +317,15 @@ fn padded_group(inputs: u64, words: u64, seen: &Seen) -> Option<u64> {
     let hint = seen.settings.group_size().filter(|group| *group > 0);
     hint.filter(fits)
         .or_else(|| [128, 64, 32].into_iter().find(fits))
+}
+
+/// The code less the zero point of its group, times the scale in its dtype.
+fn by_groups(seen: &Seen, point: &Side, plus: u32, scales: &[Side]) -> Recipe {
+    let recipe = Recipe::less(0).minus(Term::natural(point.clone(), plus));
+    match (scales.first(), seen.side(".scales")) {
+        (Some(side), Some(tensor)) => recipe.scaled(side.clone(), tensor),
+        _ => recipe,
+    }
 }
 
 fn scale(seen: &Seen, shape: (u64, u64), rows: Map, columns: Map) -> Vec<Side> {

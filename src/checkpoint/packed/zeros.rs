@@ -255,8 +255,9 @@ pub(in crate::checkpoint) fn misfit(
 }
 
 /// A side tensor with its bytes, and the values of the chunk that was asked for last.
-struct Loaded<'c> {
-    side: &'c Side,
+#[derive(Clone, Debug)]
+pub(super) struct Loaded<'c> {
+    pub(super) side: &'c Side,
     bytes: &'c [u8],
     rows: List<'c>,
     columns: List<'c>,
@@ -266,10 +267,11 @@ struct Loaded<'c> {
     holds: Option<(u64, u64, usize)>,
     /// For errors.
     checkpoint: &'c Checkpoint,
-    tensor: &'c Tensor,
+    pub(super) tensor: &'c Tensor,
 }
 
 /// A map with the list that it may need.
+#[derive(Clone, Copy, Debug)]
 struct List<'c> {
     map: Map,
     list: &'c [[u8; 4]],
@@ -311,7 +313,7 @@ impl<'c> List<'c> {
 }
 
 impl<'c> Loaded<'c> {
-    fn new(
+    pub(super) fn new(
         checkpoint: &'c Checkpoint,
         side: &'c Side,
         grid: &Grid,
@@ -336,7 +338,7 @@ impl<'c> Loaded<'c> {
             rows: List::new(checkpoint, side.rows, grid.rows)?,
             columns: List::new(checkpoint, side.columns, grid.columns)?,
             zero_bits: zero_bits(tensor.dtype).unwrap_or(u64::MAX),
-            chunk: vec![0; CHUNK],
+            chunk: Vec::new(),
             holds: None,
             checkpoint,
             tensor,
@@ -350,7 +352,12 @@ impl<'c> Loaded<'c> {
     }
 
     /// The values that belong to `here` codes of a row from column `first` on.
-    fn chunk(&mut self, row: u64, first: u64, here: usize) -> Result<&[u32], CheckpointError> {
+    pub(super) fn chunk(
+        &mut self,
+        row: u64,
+        first: u64,
+        here: usize,
+    ) -> Result<&[u32], CheckpointError> {
         let outside = || {
             misfit(
                 self.checkpoint,
@@ -366,6 +373,8 @@ impl<'c> Loaded<'c> {
         if self.holds == wanted {
             return Ok(&self.chunk[..here]);
         }
+        self.holds = None;
+        self.chunk.resize(self.chunk.len().max(here), 0);
         let chunk = &mut self.chunk[..here];
         if self.columns.map == Map::Same {
             if first + here as u64 > self.side.shape.1 {

@@ -172,8 +172,8 @@ fn each_of_row(
     Ok(())
 }
 
-/// Which input channels a row reads, by its number in [`super::Statistics::per_row`]; only its own bytes are read. `None`
-/// where numbers cannot be told or inputs are not told apart.
+/// Which input channels a row reads, by its number in [`super::Statistics::per_row`]; only its own bytes are read. A vector
+/// reads none; `None` where numbers cannot be told or rows and inputs are not told apart.
 pub fn row_reads(
     checkpoint: &Checkpoint,
     weight: &Weight,
@@ -184,7 +184,10 @@ pub fn row_reads(
     let Some(mut reader) = Reader::new(checkpoint, weight, &view.shape)? else {
         return Ok(None);
     };
-    let Some(inputs) = view.counted_inputs() else {
+    if view.is_vector {
+        return Ok(Some(Channels::none(0)));
+    }
+    let (Some(inputs), Some(rows)) = (view.counted_inputs(), view.counted_rows()) else {
         return Ok(None);
     };
     if !view.transposed {
@@ -196,10 +199,7 @@ pub fn row_reads(
         }
         return Ok(Some(reads));
     }
-    let Ok(width) = usize::try_from(view.rows) else {
-        return Ok(None);
-    };
-    let mut reads = Channels::none(width);
+    let mut reads = Channels::none(rows);
     if row < inputs as u64 {
         let (group, output) = (row / view.inputs, row % view.inputs);
         let mut taps = vec![0.0; view.taps as usize];
