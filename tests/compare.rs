@@ -7,9 +7,6 @@ use common::weights::{Floats, floats};
 use common::{Folder, at, fixture, int, json, list, parse, refused, run};
 use serde_json::Value as Json;
 
-/// Cases whose quantizer is not evaluated yet: their counts need the values of its weights.
-const QUANTIZERS: &[&str] = &["resnet20_codeq_learned"];
-
 #[test]
 fn every_layer_of_every_case_counts_as_the_recount_does() {
     let folder = fixture("compare");
@@ -26,10 +23,7 @@ fn every_layer_of_every_case_counts_as_the_recount_does() {
     cases.sort();
     assert!(cases.len() >= 14, "{cases:?}");
     let mut wrong = Vec::new();
-    for case in cases
-        .iter()
-        .filter(|case| !QUANTIZERS.contains(&case.as_str()))
-    {
+    for case in &cases {
         let out = differences(case);
         if !out.is_empty() {
             wrong.push(format!("{case}:\n  {}", out.join("\n  ")));

@@ -134,3 +134,58 @@ fn column_reads(
     }
     all_listed.then_some(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::checkpoint::packed::{Settings, weights};
+    use crate::checkpoint::scan::{self, Wanted, row_reads};
+    use crate::source::Folder;
+    use crate::stats::take;
+    use proptest::prelude::*;
+    use safetensors::tensor::{Dtype, TensorView};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn statistics_say_of_groups_and_of_transposed_weights_what_a_scan_does(
+            (groups, rows, columns, taps) in (1usize..4, 1usize..5, 1usize..5, 1usize..3),
+            transposed in any::<bool>(),
+            seed in prop::collection::vec(0u8..3, 64),
+            null in any::<u64>(),
+        ) {
+            let shape = vec![groups * rows, columns, taps];
+            let numbers = (0..shape.iter().product()).map(|at| f32::from(seed[at * 7 % 64] / 2));
+            let bytes: Vec<u8> = numbers.flat_map(f32::to_le_bytes).collect();
+            let view = TensorView::new(Dtype::F32, shape.clone(), &bytes).expect("a view");
+            let file = safetensors::serialize([("w", view)], None).expect("written");
+            let name = format!("bitcost-told-{}.safetensors", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, file).expect("written");
+            let files = Folder::of_file(&path).expect("there");
+            let checkpoint = Checkpoint::open(&files).expect("valid").expect("weights");
+            let weights = weights(&checkpoint, &Settings::default());
+            let stats = take(&checkpoint, &weights).expect("taken");
+            let told = stats.weights[0].data.as_ref().expect("plain");
+            let meant = Meant { groups, transposed, shape: weights.weights[0].shape.clone() };
+            let wanted = Wanted {
+                shape: meant.shape.clone(),
+                groups: groups as u64,
+                transposed,
+                ..Wanted::default()
+            };
+            let scanned = scan::statistics(&checkpoint, &weights.weights[0], &wanted);
+            let scanned = scanned.expect("read").expect("plain");
+            prop_assert_eq!(statistics(told, &meant), Some(scanned.clone()));
+            let null = Channels::of(scanned.per_input.len(), |channel| null >> channel & 1 == 1);
+            for row in 0..scanned.per_row.len() {
+                let reads = row_reads(&checkpoint, &weights.weights[0], row as u64, &wanted);
+                let reads = reads.expect("read").expect("plain");
+                let live = reads.iter().any(|input| !null.contains(input));
+                prop_assert_eq!(reads_live_input(told, &meant, row, &null), Some(live));
+            }
+            std::fs::remove_file(&path).expect("there");
+        }
+    }
+}
