@@ -293,3 +293,97 @@ fn what_is_not_statistics_is_refused() {
     refused(&merged(&["./not-there.json"]), 3, &["not-there"]);
     refused(&run(&["stats"]), 2, &["--stdin"]);
 }
+
+/// The JSON of a comparison, without what only data tells: names of inputs, errors, notes.
+fn counts(args: &[&str]) -> serde_json::Value {
+    let text = stdout(&[&["compare", "--format", "json"], args].concat());
+    let mut value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for key in ["base", "compressed", "notes"] {
+        value[key] = serde_json::Value::Null;
+    }
+    let layers = value["layers"].as_array_mut().expect("layers");
+    for layer in layers {
+        layer["error"] = serde_json::Value::Null;
+    }
+    value
+}
+
+#[test]
+fn statistics_stand_in_for_a_checkpoint() {
+    let folder = Folder::new();
+    let model = |case: &str| fixture(&format!("compare/{case}/model.safetensors"));
+    let stats = |case: &str| {
+        let out = folder.file(&format!("{case}.json"));
+        stdout(&["stats", &model(case), "-o", &out]);
+        out
+    };
+    for (base, case, graph) in [
+        (
+            "resnet20_dense",
+            "resnet20_zero_layer2.0.conv2",
+            "cifar-resnet",
+        ),
+        ("small_dense", "small_lambda_padding_null", "auto"),
+        ("toy_special_values_f32", "toy_special_values_f32", "none"),
+    ] {
+        for rule in ["weights", "exact"] {
+            let graph = ["--graph", graph, "--input", "3x32x32", "--null-rule", rule];
+            let with = |base: &str, other: &str| counts(&[&graph, &[base, other][..]].concat());
+            let (a, b) = (model(base), model(case));
+            let (a_stats, b_stats) = (stats(base), stats(case));
+            let want = with(&a, &b);
+            assert_eq!(with(&a_stats, &b_stats), want, "{case} {rule}");
+            assert_eq!(with(&a, &b_stats), want, "{case} {rule}");
+        }
+    }
+}
+
+#[test]
+fn what_statistics_do_not_tell_is_said() {
+    let folder = Folder::new();
+    let model = fixture("compare/toy_two_conv_dense/model.safetensors");
+    let stats = folder.file("stats.json");
+    stdout(&["stats", &model, "-o", &stats]);
+    let text = stdout(&["compare", &model, &stats, "--format", "json"]);
+    assert!(text.contains("no_errors"), "{text}");
+    refused(
+        &run(&["compare", &stats, &stats, "--graph", "sequential"]),
+        2,
+        &["order"],
+    );
+}
+
+#[test]
+fn statistics_that_contradict_themselves_are_refused() {
+    let folder = Folder::new();
+    let model = fixture("compare/toy_linear/model.safetensors");
+    let good = stdout(&["stats", &model]);
+    for (from, to) in [
+        ("\"nnz\":32", "\"nnz\":33"),
+        ("\"nnz\":32", "\"nnz\":18446744073709551615"),
+        ("\"nan\":0", "\"nan\":18446744073709551615"),
+        ("\"per_row\":[4", "\"per_row\":[18446744073709551615"),
+        (
+            "\"shape\":[8,4],\"padding\"",
+            "\"shape\":[9999999999999,9999999999],\"padding\"",
+        ),
+        ("\"scheme\":\"plain\"", "\"scheme\":\"nothing\""),
+        (
+            "\"bytes\":128,\"code",
+            "\"bytes\":18446744073709551615,\"code",
+        ),
+    ] {
+        assert!(good.contains(from), "{from} in {good}");
+        let bad = folder.write("bad.json", good.replace(from, to));
+        refused(&run(&["compare", &model, &bad]), 3, &["`fc.weight`"]);
+    }
+    // Lists that are too short for the shape are no panic either.
+    for (from, to) in [
+        ("\"per_row\":[4,4,4,4,4,4,4,4]", "\"per_row\":[32]"),
+        ("[[0,1],[1,1],[2,1],[3,1]],", ""),
+    ] {
+        let odd = folder.write("odd.json", good.replace(from, to));
+        let ran = run(&["compare", &model, &odd]);
+        assert!(matches!(ran.code, Some(0 | 3)), "{}", ran.err);
+    }
+}

@@ -245,7 +245,7 @@ impl GateArgs {
   bitcost compare base/ q/ --bits bits.json --bops structured --format json
   bitcost compare base/ q/ --min-bop-ratio 4 --quiet           exit code 1 where less is saved")]
 pub(super) struct CompareArgs {
-    /// The base, then what is compared with it: safetensors files, folders, ids with weights in the cache
+    /// The base, then what is compared with it: safetensors files, folders, ids with weights in the cache, what `bitcost stats` wrote
     #[arg(value_name = "BASE COMPRESSED")]
     pub inputs: Vec<String>,
     /// One checkpoint against itself without zeros

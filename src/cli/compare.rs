@@ -9,7 +9,8 @@ use crate::flow::Rule;
 use crate::join::Headers;
 use crate::model::{Asked, Model, ModelError};
 use crate::report::compare::{CompareMeta, CompareNote, Pair, csv, json, table};
-use crate::source::{self, ModelFiles, Settings};
+use crate::source::{self, ModelFiles, Settings, SourceKind};
+use crate::stats::Stats;
 use crate::value::{Object, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -67,10 +68,38 @@ const BASELINE_BITS: u32 = 32;
 struct Opened {
     files: ModelFiles,
     headers: Headers,
+    /// Statistics in place of its data.
+    stats: Option<Stats>,
 }
 
 fn checkpoint(args: &CompareArgs, settings: &Settings, id: &str) -> Result<Opened, Failure> {
     let wanted = super::inspect::wanted(&args.source, args.quiet);
+    if let Some(stats) = super::stats::written(id)? {
+        let fail = |e: crate::checkpoint::CheckpointError| input(e.to_string());
+        let checkpoint = stats.headers(id).map_err(fail)?;
+        let weights = stats.logical(&checkpoint).map_err(fail)?;
+        let beside = Path::new(id).with_file_name("config.json");
+        let beside = beside.to_str().filter(|_| beside.is_file());
+        let beside = beside.map(|config| source::open(config, &wanted, settings));
+        let files = ModelFiles {
+            id: id.into(),
+            revision: None,
+            source: SourceKind::Local,
+            config: beside.transpose()?.and_then(|files| files.config),
+            root: None,
+            file: id.into(),
+            notes: Vec::new(),
+            files: None,
+        };
+        return Ok(Opened {
+            files,
+            headers: Headers {
+                checkpoint,
+                weights,
+            },
+            stats: Some(stats),
+        });
+    }
     let files = source::open(id, &wanted, settings)?;
     let missing = || {
         input(format!(
@@ -82,7 +111,11 @@ fn checkpoint(args: &CompareArgs, settings: &Settings, id: &str) -> Result<Opene
     let headers =
         Headers::read(place, files.config.as_deref()).map_err(|e| input(e.to_string()))?;
     let headers = headers.ok_or_else(missing)?;
-    Ok(Opened { headers, files })
+    Ok(Opened {
+        headers,
+        files,
+        stats: None,
+    })
 }
 
 /// A base and a compressed checkpoint, counted.
@@ -135,7 +168,9 @@ impl Compared {
                 .map(|w| w.bytes)
                 .sum::<u64>()
         };
-        let (errors, both) = (args.only.is_none() && !args.no_errors, args.only.is_none());
+        let has_data = base.stats.is_none() && other.stats.is_none();
+        let both = args.only.is_none();
+        let errors = both && !args.no_errors && has_data;
         let passes = 1 + u64::from(errors);
         let all = bytes(other) * passes + if both { bytes(base) * passes } else { 0 };
         let bar = ScanBar::new(all, args.quiet);
@@ -159,6 +194,13 @@ impl Compared {
         base_side.totals = Totals::of(of_base.iter().map(|n| &base_side.layers[*n]), args.bops);
         side.totals = Totals::of(of_other.iter().map(|n| &side.layers[*n]), args.bops);
         notes.extend(remarks(&side, &rules)?);
+        if both && !args.no_errors && !has_data {
+            notes.push(CompareNote {
+                code: "no_errors",
+                path: String::new(),
+                message: "statistics do not tell weight errors and kinds of zeros".into(),
+            });
+        }
         let mut apart = vec![None; pairs.len()];
         if errors {
             for (slot, (at, number)) in apart.iter_mut().zip(&pairs) {
@@ -281,9 +323,12 @@ fn count(
     bits: &BitsRules,
     watch: &dyn Fn(u64),
 ) -> Result<(Side, String), Failure> {
-    let headers = &side.headers;
+    let checkpoint = compare::Source {
+        headers: &side.headers,
+        stats: side.stats.as_ref(),
+    };
     let counted =
-        |graph: &Graph<'_, '_>| compare::count(db, headers, graph, conventions, bits, watch);
+        |graph: &Graph<'_, '_>| compare::count(db, checkpoint, graph, conventions, bits, watch);
     let asked = Asked {
         seq_len: Some(args.seq_len),
         image_size: args.input.map(|(_, height, _)| height),
@@ -291,6 +336,9 @@ fn count(
     };
     match args.graph.as_str() {
         "none" => Ok((counted(&Graph::None)?, "none".into())),
+        "sequential" if side.stats.is_some() => Err(usage(
+            "--graph sequential goes by the order of a file's data, which statistics do not keep",
+        )),
         "sequential" => {
             let input = args.input.unwrap_or((1, 1, 1));
             Ok((counted(&Graph::Sequential(input))?, "sequential".into()))

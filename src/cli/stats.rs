@@ -5,9 +5,9 @@ use super::{Exit, Failure, Outcome, escaped, input, usage, write_out};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::packed::{Settings as Packing, weights};
 use crate::source::{self, Settings};
-use crate::stats::{Stats, take, to_line, to_text};
+use crate::stats::{Stats, is_stats, merge, read, take, to_line, to_text};
 use serde::Serialize;
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
 /// A line about an input that cannot be read.
 #[derive(Serialize)]
@@ -86,4 +86,31 @@ fn stats(args: &StatsArgs, settings: &Settings, ids: &[String]) -> Result<Stats,
     let checkpoint = Checkpoint::join(parts).map_err(fail)?;
     let weights = weights(&checkpoint, &packing.unwrap_or_default());
     take(&checkpoint, &weights).map_err(fail)
+}
+
+/// How a file of statistics begins, at the latest after the name of its input.
+const START_BYTES: u64 = 8192;
+
+/// The statistics in a file, if it holds any: in place of a checkpoint.
+pub(super) fn written(id: &str) -> Result<Option<Stats>, Failure> {
+    let is_file = std::fs::metadata(id).is_ok_and(|meta| meta.is_file());
+    if !is_file || !(id.ends_with(".json") || id.ends_with(".jsonl")) {
+        return Ok(None);
+    }
+    let fail = |reason: String| input(format!("{id}: {reason}"));
+    let mut file = std::fs::File::open(id).map_err(|e| fail(e.to_string()))?;
+    let mut text = Vec::new();
+    let start = file.by_ref().take(START_BYTES).read_to_end(&mut text);
+    start.map_err(|e| fail(e.to_string()))?;
+    if !is_stats(&text) {
+        return Ok(None);
+    }
+    file.read_to_end(&mut text)
+        .map_err(|e| fail(e.to_string()))?;
+    let parts = read(&text).map_err(|e| fail(e.to_string()))?;
+    let parts = parts
+        .into_iter()
+        .map(|part| (id.to_string(), part))
+        .collect();
+    merge(parts).map(Some).map_err(|e| input(e.to_string()))
 }

@@ -5,7 +5,7 @@
 //! is consumed.
 //!
 //! - `layers.rs`: which weights are multiplied, with which null channels
-//! - `scanned.rs`: what the data says, scanned once
+//! - `scanned.rs`: what the data says, scanned once; `told.rs`: the same from statistics
 //! - `bits.rs`: widths, each with its source
 //! - `counts.rs`: MACs and BOPs by every definition
 
@@ -13,9 +13,11 @@ mod bits;
 mod counts;
 mod layers;
 mod scanned;
+mod told;
 
 pub use bits::{BitsRules, BitsSource};
 pub use counts::{Bops, BopsKey, Macs};
+pub use scanned::Source;
 
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointError;
@@ -161,48 +163,55 @@ pub enum CompareError {
 /// Counts one checkpoint. `watch` is told of bytes that were scanned.
 pub fn count(
     db: &Db,
-    headers: &Headers,
+    source: Source<'_>,
     graph: &Graph<'_, '_>,
     conventions: &Conventions,
     bits: &BitsRules,
     watch: &dyn Fn(u64),
 ) -> Result<Side, CompareError> {
-    let (plans, mut scanned) = plans(db, headers, graph, conventions.rule, watch)?;
+    let (plans, mut scanned) = plans(db, source, graph, conventions.rule, watch)?;
     let mut layers = Vec::with_capacity(plans.layers.len());
     for plan in plans.layers {
         layers.push(layer(plan, &mut scanned, conventions, bits)?);
     }
     let totals = Totals::of(&layers, conventions.bops);
+    let mut notes = plans.notes;
+    for number in &scanned.undecided {
+        let message =
+            "its statistics list only rows of few inputs; a row that may be null counts as live"
+                .into();
+        notes.push((scanned.weight(*number).name.to_string(), message));
+    }
     Ok(Side {
         layers,
         totals,
-        notes: plans.notes,
+        notes,
         differing: plans.differing,
     })
 }
 
 fn plans<'h>(
     db: &Db,
-    headers: &'h Headers,
+    source: Source<'h>,
     graph: &Graph<'_, '_>,
     rule: Rule,
     watch: &'h dyn Fn(u64),
 ) -> Result<(Plans, Scanned<'h>), CompareError> {
     match graph {
         Graph::None => {
-            let mut scanned = Scanned::new(headers, HashMap::new(), watch);
+            let mut scanned = Scanned::new(source, HashMap::new(), watch);
             let plans = layers::alone(&mut scanned)?;
             Ok((plans, scanned))
         }
         Graph::Sequential(input) => {
-            let mut scanned = Scanned::new(headers, HashMap::new(), watch);
+            let mut scanned = Scanned::new(source, HashMap::new(), watch);
             let plans = layers::in_sequence(&mut scanned, *input)?;
             Ok((plans, scanned))
         }
         Graph::Model(model, asked) => {
             let workload = model.workload(asked)?;
             let tree = model.expand(&workload)?;
-            let places = locate(model, &tree, headers)?;
+            let places = locate(model, &tree, source.headers)?;
             let mut shapes = HashMap::new();
             shapes_of(&tree.root, "", &mut shapes);
             let held = places
@@ -211,7 +220,7 @@ fn plans<'h>(
                     [number] => Some((path.clone(), (*number, shapes.get(path)?.clone()))),
                     _ => None,
                 });
-            let mut scanned = Scanned::new(headers, held.collect(), watch);
+            let mut scanned = Scanned::new(source, held.collect(), watch);
             let plans = layers::of_tree(db, &tree, &places, rule, &mut scanned)?;
             Ok((plans, scanned))
         }

@@ -1,11 +1,14 @@
 //! What a checkpoint's data says of the weights of a tree: asked for by path, scanned once.
 
+use super::told;
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::packed::Weight;
 use crate::checkpoint::scan::{self, Statistics, Wanted};
 use crate::flow::Weights;
 use crate::join::Headers;
+use crate::stats::{Stats, Told};
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -18,9 +21,21 @@ pub(super) struct Meant {
     pub shape: Option<Box<[u64]>>,
 }
 
+/// A checkpoint: its headers with its data, or with statistics of it, whose weights have the numbers of the headers'.
+#[derive(Clone, Copy)]
+pub struct Source<'h> {
+    /// Tensors and weights.
+    pub headers: &'h Headers,
+    /// What its data says, where that was asked elsewhere.
+    pub stats: Option<&'h Stats>,
+}
+
 /// The weights of one checkpoint by their paths in a tree.
 pub(super) struct Scanned<'h> {
     pub headers: &'h Headers,
+    stats: Option<&'h Stats>,
+    /// Weights of which statistics do not say all.
+    pub undecided: BTreeSet<usize>,
     /// Path of a tensor of the tree -> the number of the weight that holds it, and its shape.
     pub paths: HashMap<String, (usize, Box<[u64]>)>,
     known: HashMap<usize, (Meant, Option<Rc<Statistics>>)>,
@@ -30,12 +45,14 @@ pub(super) struct Scanned<'h> {
 
 impl<'h> Scanned<'h> {
     pub(super) fn new(
-        headers: &'h Headers,
+        source: Source<'h>,
         paths: HashMap<String, (usize, Box<[u64]>)>,
         watch: &'h dyn Fn(u64),
     ) -> Scanned<'h> {
         Scanned {
-            headers,
+            headers: source.headers,
+            stats: source.stats,
+            undecided: BTreeSet::new(),
             paths,
             known: HashMap::new(),
             watch,
@@ -44,6 +61,11 @@ impl<'h> Scanned<'h> {
 
     pub(super) fn weight(&self, number: usize) -> &'h Weight {
         &self.headers.weights.weights[number]
+    }
+
+    /// What statistics say of a weight, where there are statistics.
+    fn told(&self, number: usize) -> Option<Option<&'h Told>> {
+        self.stats.map(|stats| stats.weights[number].data.as_ref())
     }
 
     /// Statistics of a weight, `None` where its numbers cannot be told.
@@ -57,11 +79,14 @@ impl<'h> Scanned<'h> {
         {
             return Ok(statistics.clone());
         }
-        let found = scan::statistics(
-            &self.headers.checkpoint,
-            self.weight(number),
-            &wanted(meant),
-        )?;
+        let found = match self.told(number) {
+            Some(told) => told.and_then(|told| told::statistics(told, meant)),
+            None => scan::statistics(
+                &self.headers.checkpoint,
+                self.weight(number),
+                &wanted(meant),
+            )?,
+        };
         (self.watch)(self.weight(number).bytes);
         let found = found.map(Rc::new);
         self.known.insert(number, (meant.clone(), found.clone()));
@@ -92,17 +117,34 @@ impl<'h> Scanned<'h> {
             if null.contains(row) || statistics.per_row[row] > on_null {
                 continue;
             }
+            if self.reads_no_live_input(number, meant, row, null_in)? {
+                null.insert(row);
+            }
+        }
+        Ok(Some(null))
+    }
+
+    fn reads_no_live_input(
+        &mut self,
+        number: usize,
+        meant: &Meant,
+        row: usize,
+        null_in: &Channels,
+    ) -> Result<bool, CheckpointError> {
+        let Some(told) = self.told(number) else {
             let reads = scan::row_reads(
                 &self.headers.checkpoint,
                 self.weight(number),
                 row as u64,
                 &wanted(meant),
             )?;
-            if reads.is_some_and(|reads| reads.iter().all(|input| null_in.contains(input))) {
-                null.insert(row);
-            }
+            return Ok(reads.is_some_and(|reads| reads.iter().all(|input| null_in.contains(input))));
+        };
+        let reads = told.and_then(|told| told::reads_live_input(told, meant, row, null_in));
+        if reads.is_none() {
+            self.undecided.insert(number);
         }
-        Ok(Some(null))
+        Ok(reads == Some(false))
     }
 }
 
@@ -156,6 +198,10 @@ impl Weights for Scanned<'_> {
             transposed: false,
             shape: Some(shape),
         };
+        if let Some(told) = self.told(number) {
+            let values = told.and_then(|told| told.values.as_ref());
+            return Ok(values.map(|values| values.iter().map(|x| x.0).collect()));
+        }
         let mut values = Vec::new();
         let rows = 0..u64::MAX;
         let known = scan::values(

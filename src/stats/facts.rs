@@ -32,6 +32,46 @@ pub struct Facts {
     pub data: Option<Told>,
 }
 
+/// Longest side of a weight that somebody else tells of.
+const MOST_SIDE: u64 = 1 << 32;
+
+/// Most bytes of such a weight.
+const MOST_BYTES: u64 = 1 << 48;
+
+impl Facts {
+    /// Whether counts agree with each other, and sums and products of them fit: they may come from anywhere.
+    pub(super) fn is_sound(&self) -> bool {
+        let fits = |shape: &[u64]| {
+            let product = shape
+                .iter()
+                .try_fold(1u64, |all, side| all.checked_mul((*side).max(1)));
+            product.is_some() && shape.iter().all(|side| *side <= MOST_SIDE)
+        };
+        let sound = |told: &Told| {
+            let adds_up = |counts: &[u64]| {
+                let sum = counts.iter().try_fold(0u64, |all, n| all.checked_add(*n));
+                counts.is_empty() || sum == Some(told.nnz)
+            };
+            let elements = told.shape.iter().product::<u64>();
+            fits(&told.shape)
+                && told.nnz <= elements
+                && told
+                    .nan
+                    .checked_add(told.infinite)
+                    .is_some_and(|n| n <= told.nnz)
+                && adds_up(&told.per_row)
+                && adds_up(&told.per_input)
+        };
+        self.shape.as_deref().is_none_or(fits)
+            && self.elements <= MOST_BYTES
+            && self.bytes <= MOST_BYTES
+            && self
+                .data
+                .as_ref()
+                .is_none_or(|told| fits(&told.shape) && sound(told))
+    }
+}
+
 /// A stored tensor, by its header.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Held {
@@ -61,6 +101,14 @@ impl Padded {
             Padding::None => None,
             Padding::Rows(n) => Some(Padded::Rows(n)),
             Padding::Columns(n) => Some(Padded::Columns(n)),
+        }
+    }
+
+    pub(super) fn padding(padded: Option<Padded>) -> Padding {
+        match padded {
+            None => Padding::None,
+            Some(Padded::Rows(n)) => Padding::Rows(n),
+            Some(Padded::Columns(n)) => Padding::Columns(n),
         }
     }
 }

@@ -21,8 +21,9 @@ mod text;
 pub use facts::{Facts, Held, Level, Listed, Padded, Real, RowReads, Sums, Told};
 pub use merge::{MergeError, merge};
 pub use take::{MOST_VALUES, take};
-pub use text::{ReadError, read, to_line, to_text};
+pub use text::{ReadError, is_stats, read, to_line, to_text};
 
+use crate::checkpoint::packed::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, CheckpointError, Tensor};
 use crate::dtype::StoredType;
 
@@ -64,5 +65,43 @@ impl Stats {
             });
         }
         Checkpoint::without_data(label, tensors)
+    }
+
+    /// Its weights over these headers, which are its own; their numbers are those of [`Stats::weights`].
+    pub fn logical(&self, headers: &Checkpoint) -> Result<Weights, CheckpointError> {
+        let wrong = |facts: &Facts| CheckpointError::Data {
+            file: headers.files.first().map_or("", |file| &file.label).into(),
+            reason: format!(
+                "weight `{}` has no tensor, a format that is not known, or counts that contradict each other",
+                crate::units::clipped(&facts.name, 160)
+            ),
+        };
+        let number = |held: &Held| {
+            let found = headers
+                .tensors
+                .binary_search_by(|tensor| (*tensor.name).cmp(&held.name));
+            found.ok().and_then(|at| u32::try_from(at).ok())
+        };
+        let mut weights = Vec::with_capacity(self.weights.len());
+        for facts in &self.weights {
+            let parts: Option<Vec<u32>> = facts.tensors.iter().map(number).collect();
+            let parts = parts.filter(|parts| !parts.is_empty() && facts.is_sound());
+            let weight =
+                parts.and_then(|parts| Weight::without_data(&facts.name, &facts.scheme, parts));
+            let mut weight = weight.ok_or_else(|| wrong(facts))?;
+            weight.label = facts.label.clone();
+            weight.shape = facts.shape.as_deref().map(Into::into);
+            weight.padding = Padded::padding(facts.padding);
+            weight.elements = facts.elements;
+            weight.code_bits = facts.code_bits;
+            weight.activation_bits = facts.activation_bits;
+            weight.bytes = facts.bytes;
+            weights.push(weight);
+        }
+        Ok(Weights {
+            weights,
+            others: self.others.iter().filter_map(number).collect(),
+            notes: Vec::new(),
+        })
     }
 }

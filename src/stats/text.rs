@@ -106,6 +106,12 @@ struct Written {
     others: Vec<Held>,
 }
 
+/// Whether a text calls itself statistics, as far as its beginning tells.
+pub fn is_stats(start: &[u8]) -> bool {
+    let name = SCHEMA.as_bytes();
+    start.windows(name.len()).any(|part| part == name)
+}
+
 /// Reads all objects of a text.
 pub fn read(text: &[u8]) -> Result<Vec<Stats>, ReadError> {
     let mut all = Vec::new();

@@ -79,6 +79,24 @@ pub struct Weight {
 }
 
 impl Weight {
+    /// A weight whose data is not here, of a format by its name; `None` where there is no such format. What is known of it
+    /// otherwise is to be filled in; its numbers cannot be told.
+    pub fn without_data(name: &str, scheme: &str, parts: Vec<u32>) -> Option<Weight> {
+        Some(Weight {
+            name: name.into(),
+            scheme: SCHEMES.iter().find(|known| known.name == scheme)?.name,
+            label: String::new(),
+            shape: None,
+            padding: Padding::None,
+            elements: 0,
+            code_bits: None,
+            activation_bits: None,
+            bytes: 0,
+            parts,
+            rule: rules::Rule::None("its data is not here"),
+        })
+    }
+
     /// Stored bits per number of the model; `None` for a weight without numbers.
     pub fn bits_per_weight(&self) -> Option<f64> {
         (self.elements > 0).then(|| self.bytes as f64 * 8.0 / self.elements as f64)
