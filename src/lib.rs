@@ -26,6 +26,7 @@
 //! | 7 | [`cli`] | arguments, one file per subcommand; the only place that prints |
 //! | 6 | [`report`] | one analysis, several formats |
 //! | 5 | [`analysis`] | tree and workload in, rows, totals and notes out |
+//! | 5 | [`compare`] | two checkpoints side by side: layers, null channels, widths, counts |
 //! | 5 | [`check`] | the database held against itself |
 //! | 4 | [`flow`] | null channels, read from the `forward` statements |
 //! | 4 | [`join`] | the stored form of every tensor laid onto the tree; where the two disagree |
@@ -107,7 +108,7 @@
 //!
 //! ## Where the rest will stand
 //!
-//! `compare` (level 5) will put two checkpoints side by side, by [`flow`] and a scan of [`checkpoint::Data::pieces`]; kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
+//! Kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
 //! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
 
 pub mod analysis;

@@ -1,8 +1,8 @@
 //! What the data of a checkpoint says, tensor by tensor, as values: taken where the data is, merged and compared where it
 //! is not.
 //!
-//! A checkpoint goes in ([`take`]) and [`Stats`] come out; their JSON (`bitcost.stats/1`) has the same bytes on every
-//! machine and for any number of threads. [`merge`] joins parts of a checkpoint into what the whole would have given.
+//! A checkpoint goes in ([`take()`]) and [`Stats`] come out; their JSON (`bitcost.stats/1`) has the same bytes on every
+//! machine and for any number of threads. [`merge()`] joins parts of a checkpoint into what the whole would have given.
 //!
 //! Facts are those of the tensor as it is stored: rows are dimension 0, inputs dimension 1, whatever a model means by them.
 //! **A weight that no part has whole is an error of merging**, never a guess: parts keep the headers of all of their tensors,
