@@ -213,6 +213,7 @@ impl Compared {
         let meta = CompareMeta {
             base: base_id.into(),
             compressed: other_id.into(),
+            alone: args.only.is_some(),
             bops: args.bops.name(),
             null_rule: match args.null_rule {
                 NullRuleArg::Weights => "weights",

@@ -12,6 +12,8 @@ pub struct CompareMeta {
     pub base: String,
     /// What the compressed checkpoint was asked for by.
     pub compressed: String,
+    /// Whether it is held against itself without zeros.
+    pub alone: bool,
     /// The name of the definition of bit operations.
     pub bops: &'static str,
     /// The rule for null channels.
@@ -236,7 +238,7 @@ pub fn table(
         cells
     };
     let body = grid(&headings, pairs.iter().map(row).collect(), markdown);
-    let against = if meta.base == meta.compressed {
+    let against = if meta.alone {
         "itself without zeros".to_string()
     } else {
         units::visible(&meta.base)
