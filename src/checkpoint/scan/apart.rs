@@ -2,8 +2,8 @@
 
 use super::super::packed::{Padding, Reader, Weight};
 use super::super::{Checkpoint, CheckpointError};
-use super::moments::{LANES, Lanes};
 use super::view::{View, fits, product};
+use super::wide::{LANES, PairSums};
 use super::{Wanted, blocks};
 
 /// How far a weight is from its base, over the numbers that are finite in both. No field is NaN.
@@ -42,7 +42,9 @@ pub fn weight_error(
     base: (&Checkpoint, &Weight),
     other: (&Checkpoint, &Weight),
 ) -> Result<Option<WeightError>, CheckpointError> {
-    let sums = in_pairs(base, other, |base, other, _, _| Sums::of(base, other))?;
+    let sums = in_pairs(base, other, false, |base, other, _, _| {
+        Sums::of(base, other)
+    })?;
     Ok(sums.map(|sums| sums.iter().fold(Sums::default(), Sums::and).error()))
 }
 
@@ -52,7 +54,7 @@ pub fn zero_kinds(
     base: (&Checkpoint, &Weight),
     other: (&Checkpoint, &Weight),
 ) -> Result<Option<ZeroKinds>, CheckpointError> {
-    let kinds = in_pairs(base, other, |base, other, dead, columns| {
+    let kinds = in_pairs(base, other, true, |base, other, dead, columns| {
         let mut kinds = ZeroKinds::default();
         let rows = base.chunks(columns).zip(other.chunks(columns));
         for ((base, other), dead) in rows.zip(dead.chunks(columns)) {
@@ -96,7 +98,8 @@ pub fn zero_kinds(
 fn in_pairs<T: Send>(
     base: (&Checkpoint, &Weight),
     other: (&Checkpoint, &Weight),
-    each: impl Fn(&[f32], &[f32], &[bool], usize) -> T + Sync,
+    wants_scales: bool,
+    each: impl Fn(&mut [f32], &mut [f32], &[bool], usize) -> T + Sync,
 ) -> Result<Option<Vec<T>>, CheckpointError> {
     let Some(shape) = common_shape(base.1, other.1) else {
         return Ok(None);
@@ -122,10 +125,12 @@ fn in_pairs<T: Send>(
         let count = (block.rows * block.columns) as usize;
         left.resize(count, 0.0);
         right.resize(count, 0.0);
-        dead.resize(count, false);
         base.read(first, left)?;
         other.read(first, right)?;
-        other.dead_scales(first, dead)?;
+        if wants_scales {
+            dead.resize(count, false);
+            other.dead_scales(first, dead)?;
+        }
         Ok(each(left, right, dead, block.columns as usize))
     })?;
     Ok(Some(done.answers))
@@ -159,46 +164,35 @@ struct Sums {
 
 impl Sums {
     /// In lanes, as moments are summed.
-    fn of(base: &[f32], other: &[f32]) -> Sums {
-        let none = Lanes([0.0; LANES]);
-        let (mut bases, mut others, mut products) = (none, none, none);
-        let (mut differences, mut max, mut lost) = (none, none, none);
-        let mut add = |base: Lanes, other: Lanes| {
-            // 1 where the difference is finite, 0 where it is not.
-            let whole = base.with(other, |b, o| f64::from((b - o).is_finite()));
-            let base = base.with(whole, |b, w| if w == 0.0 { 0.0 } else { b });
-            let other = other.with(whole, |o, w| if w == 0.0 { 0.0 } else { o });
-            let difference = base.with(other, |b, o| b - o);
-            lost = lost.with(whole, |n, w| n + (1.0 - w));
-            bases = bases.with(base, |sum, b| sum + b * b);
-            others = others.with(other, |sum, o| sum + o * o);
-            products = products.with(base.with(other, |b, o| b * o), |sum, p| sum + p);
-            differences = differences.with(difference, |sum, d| sum + d * d);
-            max = max.with(
-                difference,
-                |most, d| if d.abs() > most { d.abs() } else { most },
-            );
+    fn of(base: &mut [f32], other: &mut [f32]) -> Sums {
+        let mut left_out = 0;
+        let are_finite = |numbers: &[f32]| {
+            let top = numbers.iter().map(|n| n.to_bits() & 0x7fff_ffff).max();
+            top.is_none_or(|top| top < f32::INFINITY.to_bits())
         };
+        if !are_finite(base) || !are_finite(other) {
+            for (base, other) in base.iter_mut().zip(other.iter_mut()) {
+                if !base.is_finite() || !other.is_finite() {
+                    left_out += 1;
+                    (*base, *other) = (0.0, 0.0);
+                }
+            }
+        }
         let (left, left_rest) = base.as_chunks::<LANES>();
         let (right, right_rest) = other.as_chunks::<LANES>();
-        for (base, other) in left.iter().zip(right) {
-            add(Lanes(base.map(f64::from)), Lanes(other.map(f64::from)));
-        }
+        let mut sums = PairSums::default();
+        sums.add(left, right);
         // Zeros in the other lanes of the rest add nothing.
-        let rest = |numbers: &[f32]| {
-            Lanes(std::array::from_fn(|lane| {
-                numbers.get(lane).map_or(0.0, |number| f64::from(*number))
-            }))
-        };
-        add(rest(left_rest), rest(right_rest));
-        let sum = |lanes: Lanes| lanes.0.iter().fold(0.0, |sum, lane| sum + lane);
+        let filled = |rest: &[f32]| std::array::from_fn(|at| rest.get(at).copied().unwrap_or(0.0));
+        sums.add(&[filled(left_rest)], &[filled(right_rest)]);
+        let sum = |lanes: [f64; LANES]| lanes.iter().fold(0.0, |sum, lane| sum + lane);
         Sums {
-            base: sum(bases),
-            other: sum(others),
-            product: sum(products),
-            difference: sum(differences),
-            max: max.0.iter().fold(0.0, |most: f64, lane| most.max(*lane)),
-            left_out: sum(lost) as u64,
+            base: sum(sums.base),
+            other: sum(sums.other),
+            product: sum(sums.product),
+            difference: sum(sums.difference),
+            max: sums.max.iter().fold(0.0, |most, lane| lane.max(most)),
+            left_out,
         }
     }
 

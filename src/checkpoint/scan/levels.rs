@@ -33,6 +33,9 @@ impl Levels {
 /// Codes that are looked at before it is worth a table of all.
 const FIRST: usize = 1024;
 
+/// Codes that are compared at a time.
+const RUN: usize = 64;
+
 /// Slots of the table of wide codes; a quarter of them may be taken.
 const SLOTS: usize = 4096;
 
@@ -42,11 +45,13 @@ pub(super) struct Seen {
     dtype: StoredType,
     /// Bits that are 0 in a zero.
     mask: u64,
-    /// Codes of up to 16 bits: whether each was seen. Wider ones: those that were seen, plus one, by a hash. Empty until
-    /// enough codes were looked at.
-    table: Vec<u64>,
+    /// Of codes of up to 16 bits: 1 for each that was seen, and for each whose value is among those that were found. Empty
+    /// until enough codes were looked at.
     narrow: Vec<u8>,
-    /// Taken slots.
+    added: Vec<u8>,
+    /// Of wider codes those that were seen, plus one, by a hash; empty at first, too.
+    table: Vec<u64>,
+    /// Taken slots of it.
     taken: usize,
     /// Distinct finite values, as bits.
     found: BTreeSet<u64>,
@@ -57,8 +62,9 @@ impl Seen {
         Seen {
             dtype,
             mask,
-            table: Vec::new(),
             narrow: Vec::new(),
+            added: Vec::new(),
+            table: Vec::new(),
             taken: 0,
             found: BTreeSet::new(),
         }
@@ -71,11 +77,15 @@ impl Seen {
 
     /// Looks at codes until there are too many values.
     pub(super) fn look<C: Code>(&mut self, codes: &[C]) {
-        let (first, rest) = codes.split_at(codes.len().min(FIRST));
-        let mut few: Vec<C::Lane> = first.iter().map(|code| code.lane()).collect();
-        few.sort_unstable();
-        few.dedup();
-        few.into_iter().for_each(|code| self.add(code.long()));
+        let mut rest = codes;
+        if self.narrow.is_empty() && self.table.is_empty() {
+            let (first, others) = codes.split_at(codes.len().min(FIRST));
+            let mut few: Vec<C::Lane> = first.iter().map(|code| code.lane()).collect();
+            few.sort_unstable();
+            few.dedup();
+            few.into_iter().for_each(|code| self.add(code.long()));
+            rest = others;
+        }
         if self.is_full() || rest.is_empty() {
             return;
         }
@@ -88,17 +98,28 @@ impl Seen {
 
     fn look_narrow<C: Code>(&mut self, codes: &[C]) {
         let mut seen = std::mem::take(&mut self.narrow);
+        let mut added = std::mem::take(&mut self.added);
         seen.resize(1 << self.dtype.bits, 0);
+        added.resize(1 << self.dtype.bits, 0);
+        // The mask is the last index, so no code is beyond the table.
+        let last = seen.len() - 1;
         for code in codes {
-            seen[code.lane().long() as usize] = 1;
+            seen[code.lane().long() as usize & last] = 1;
         }
-        for (code, mark) in (0..).zip(&mut seen) {
-            if *mark == 1 {
-                self.add(code);
+        // Almost all runs of codes say what they said before.
+        let runs = seen.chunks(RUN).zip(added.chunks_mut(RUN));
+        for (first, (seen, added)) in (0..).step_by(RUN).zip(runs) {
+            if seen == added {
+                continue;
             }
-            *mark = 0;
+            for (code, (seen, added)) in (first..).zip(seen.iter().zip(added)) {
+                if seen != added {
+                    self.add(code);
+                    *added = 1;
+                }
+            }
         }
-        self.narrow = seen;
+        (self.narrow, self.added) = (seen, added);
     }
 
     fn look_wide<C: Code>(&mut self, codes: &[C]) {

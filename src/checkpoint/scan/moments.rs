@@ -5,11 +5,11 @@
 //! everywhere, so no machine's fused operation changes a bit.
 
 use super::super::packed::value;
-use super::wide::{Code, Lane};
+use super::wide::{Code, LANES, Lane, Sums};
 use crate::dtype::StoredType;
 
-/// Running sums beside each other.
-pub(super) const LANES: usize = 8;
+/// Numbers that are made of codes at a time.
+const RUN: usize = 512;
 
 /// Sums and extremes over finite numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,48 +46,41 @@ impl Moments {
             return Moments::of(codes.iter().map(|code| value(long(*code), dtype)));
         }
         if dtype.bits == 8 {
-            let table: Vec<f64> = (0..256).map(|code| value(code, dtype)).collect();
-            let number = |code: C| table[(long(code) & 255) as usize];
-            return Moments::of_finite(codes, number);
+            let table: [f32; 256] = std::array::from_fn(|code| value(code as u64, dtype) as f32);
+            return Moments::of_finite(codes, |code: C| table[(long(code) & 255) as usize]);
         }
+        let short = |code: C| long(code) as u32;
         match dtype.name {
-            "F64" => Moments::of_finite(codes, |code: C| f64::from_bits(long(code))),
-            "F32" => Moments::of_finite(codes, |code: C| f32::from_bits(long(code) as u32).into()),
-            "BF16" => Moments::of_finite(codes, |code: C| {
-                f32::from_bits((long(code) as u32) << 16).into()
-            }),
-            "F16" => Moments::of_finite(codes, |code: C| half(long(code) as u32).into()),
-            _ => Moments::of_finite(codes, |code: C| value(long(code), dtype)),
+            "F32" => Moments::of_finite(codes, |code: C| f32::from_bits(short(code))),
+            "BF16" => Moments::of_finite(codes, |code: C| f32::from_bits(short(code) << 16)),
+            "F16" => Moments::of_finite(codes, |code: C| half(short(code))),
+            // Floats of 64 bits and wide integers do not fit into 32.
+            _ => Moments::of(codes.iter().map(|code| value(long(*code), dtype))),
         }
     }
 
-    /// Of codes whose numbers are all finite: the same sums, in lanes that become vectors. Wider ones than every machine has
-    /// make it slower.
-    fn of_finite<C: Code>(codes: &[C], number: impl Fn(C) -> f64) -> Moments {
-        let none = Lanes([0.0; LANES]);
-        let (mut sum, mut magnitudes, mut squares) = (none, none, none);
-        let mut min = Lanes([f64::INFINITY; LANES]);
-        let mut max = Lanes([f64::NEG_INFINITY; LANES]);
+    /// Of codes whose numbers are all finite and fit into 32 bits: the same sums, faster.
+    fn of_finite<C: Code>(codes: &[C], number: impl Fn(C) -> f32) -> Moments {
+        let mut sums = Sums::NONE;
+        let mut numbers = [0.0; RUN];
         let (runs, rest) = codes.as_chunks::<LANES>();
-        for run in runs {
-            let numbers = Lanes(run.map(&number));
-            sum = sum.with(numbers, |sum, x| sum + x);
-            magnitudes = magnitudes.with(numbers, |sum, x| sum + x.abs());
-            squares = squares.with(numbers, |sum, x| sum + x * x);
-            min = min.with(numbers, |least, x| if x < least { x } else { least });
-            max = max.with(numbers, |most, x| if x > most { x } else { most });
+        for codes in codes[..runs.len() * LANES].chunks(RUN) {
+            for (out, code) in numbers.iter_mut().zip(codes) {
+                *out = number(*code);
+            }
+            sums.add(numbers[..codes.len()].as_chunks::<LANES>().0);
         }
         let lanes: [Moments; LANES] = std::array::from_fn(|lane| {
             let own = Moments {
                 count: runs.len() as u64,
-                sum: sum.0[lane],
-                sum_magnitudes: magnitudes.0[lane],
-                sum_squares: squares.0[lane],
-                min: min.0[lane],
-                max: max.0[lane],
+                sum: sums.sum[lane],
+                sum_magnitudes: sums.magnitudes[lane],
+                sum_squares: sums.squares[lane],
+                min: sums.min[lane].into(),
+                max: sums.max[lane].into(),
             };
             match rest.get(lane) {
-                Some(code) => own.and_number(number(*code)),
+                Some(code) => own.and_number(number(*code).into()),
                 None => own,
             }
         });
@@ -128,20 +121,6 @@ impl Moments {
     }
 }
 
-/// Numbers beside each other, as a register holds them.
-#[derive(Clone, Copy)]
-pub(super) struct Lanes(pub(super) [f64; LANES]);
-
-impl Lanes {
-    /// Each lane with that of another.
-    #[inline(always)]
-    pub(super) fn with(self, other: Lanes, both: impl Fn(f64, f64) -> f64) -> Lanes {
-        Lanes(std::array::from_fn(|lane| {
-            both(self.0[lane], other.0[lane])
-        }))
-    }
-}
-
 /// A finite half: exponent and fraction moved to their places in 32 bits, and the difference of the two biases, 112, as a
 /// factor. That is exact, subnormal numbers too.
 fn half(code: u32) -> f32 {
@@ -165,7 +144,7 @@ mod tests {
                 (m.count, sums.map(f64::to_bits))
             };
             let plain = Moments::of(numbers.iter().map(|n| f64::from(*n)));
-            let lanes = Moments::of_finite(&numbers, |n: f32| f64::from(n));
+            let lanes = Moments::of_finite(&numbers, |n: f32| n);
             prop_assert_eq!(bits(plain), bits(lanes));
         }
     }

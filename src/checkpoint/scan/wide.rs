@@ -1,7 +1,9 @@
-//! Loops over codes, written once for one code after the other and compiled a second time for the widest vectors of x86-64.
+//! Loops over codes and numbers that are worth the widest vectors of x86-64.
 //!
-//! The compiler makes vectors of them: there is no intrinsic here, so the loop that is read is the loop that runs, and both
-//! compilations count the same. On other machines the vectors of the target's baseline do, which on aarch64 is NEON.
+//! Counting is written once, for one code after the other, and compiled a second time for AVX2: the compiler makes vectors of
+//! it, so the loop that is read is the loop that runs. Of sums of floats it makes none, so they are written twice: in lanes,
+//! which is what they mean, and with AVX2, which gives the same bits. On other machines the vectors of the target's baseline
+//! do, which on aarch64 is NEON.
 
 #![allow(unsafe_code)]
 
@@ -137,9 +139,206 @@ impl<C: Code> Loop for Rows<'_, C> {
     }
 }
 
+/// Sums beside each other.
+pub(super) const LANES: usize = 8;
+
+/// Sums of numbers in lanes: number `i` is in lane `i mod 8`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sums {
+    pub(super) sum: [f64; LANES],
+    pub(super) magnitudes: [f64; LANES],
+    pub(super) squares: [f64; LANES],
+    pub(super) min: [f32; LANES],
+    pub(super) max: [f32; LANES],
+}
+
+impl Sums {
+    pub(super) const NONE: Sums = Sums {
+        sum: [0.0; LANES],
+        magnitudes: [0.0; LANES],
+        squares: [0.0; LANES],
+        min: [f32::INFINITY; LANES],
+        max: [f32::NEG_INFINITY; LANES],
+    };
+
+    /// Adds numbers that are finite.
+    pub(super) fn add(&mut self, numbers: &[[f32; LANES]]) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the line above found AVX2, which is all that the function asks of the machine.
+            unsafe { self.add_avx2(numbers) };
+            return;
+        }
+        self.add_each(numbers);
+    }
+
+    /// One number after the other: what the other way is held against.
+    fn add_each(&mut self, numbers: &[[f32; LANES]]) {
+        for run in numbers {
+            for (lane, number) in run.iter().enumerate() {
+                let wide = f64::from(*number);
+                self.sum[lane] += wide;
+                self.magnitudes[lane] += wide.abs();
+                self.squares[lane] += wide * wide;
+                self.min[lane] = self.min[lane].min(*number);
+                self.max[lane] = self.max[lane].max(*number);
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn add_avx2(&mut self, numbers: &[[f32; LANES]]) {
+        use std::arch::x86_64::*;
+        let sign = _mm256_set1_pd(-0.0);
+        let [mut sum, mut magnitudes, mut squares] =
+            [&self.sum, &self.magnitudes, &self.squares].map(|lanes| load_f64(lanes));
+        let (mut min, mut max) = (load_f32(&self.min), load_f32(&self.max));
+        for run in numbers {
+            let run = load_f32(run);
+            min = _mm256_min_ps(min, run);
+            max = _mm256_max_ps(max, run);
+            for (half, wide) in widened(run).into_iter().enumerate() {
+                sum[half] = _mm256_add_pd(sum[half], wide);
+                let magnitude = _mm256_andnot_pd(sign, wide);
+                magnitudes[half] = _mm256_add_pd(magnitudes[half], magnitude);
+                squares[half] = _mm256_add_pd(squares[half], _mm256_mul_pd(wide, wide));
+            }
+        }
+        self.sum = store_f64(sum);
+        self.magnitudes = store_f64(magnitudes);
+        self.squares = store_f64(squares);
+        self.min = store_f32(min);
+        self.max = store_f32(max);
+    }
+}
+
+/// Sums over pairs of numbers in lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct PairSums {
+    pub(super) base: [f64; LANES],
+    pub(super) other: [f64; LANES],
+    pub(super) product: [f64; LANES],
+    pub(super) difference: [f64; LANES],
+    /// Largest difference.
+    pub(super) max: [f64; LANES],
+}
+
+impl PairSums {
+    /// Adds pairs of numbers that are finite.
+    pub(super) fn add(&mut self, base: &[[f32; LANES]], other: &[[f32; LANES]]) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the line above found AVX2, which is all that the function asks of the machine.
+            unsafe { self.add_avx2(base, other) };
+            return;
+        }
+        self.add_each(base, other);
+    }
+
+    /// One pair after the other: what the other way is held against.
+    fn add_each(&mut self, base: &[[f32; LANES]], other: &[[f32; LANES]]) {
+        for (base, other) in base.iter().zip(other) {
+            for (lane, (base, other)) in base.iter().zip(other).enumerate() {
+                let (base, other) = (f64::from(*base), f64::from(*other));
+                let difference = base - other;
+                self.base[lane] += base * base;
+                self.other[lane] += other * other;
+                self.product[lane] += base * other;
+                self.difference[lane] += difference * difference;
+                self.max[lane] = self.max[lane].max(difference.abs());
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn add_avx2(&mut self, base: &[[f32; LANES]], other: &[[f32; LANES]]) {
+        use std::arch::x86_64::*;
+        let sign = _mm256_set1_pd(-0.0);
+        let [mut bases, mut others, mut products] =
+            [&self.base, &self.other, &self.product].map(|lanes| load_f64(lanes));
+        let [mut differences, mut max] = [&self.difference, &self.max].map(|lanes| load_f64(lanes));
+        for (base, other) in base.iter().zip(other) {
+            let pairs = widened(load_f32(base))
+                .into_iter()
+                .zip(widened(load_f32(other)));
+            for (half, (base, other)) in pairs.enumerate() {
+                let difference = _mm256_sub_pd(base, other);
+                bases[half] = _mm256_add_pd(bases[half], _mm256_mul_pd(base, base));
+                others[half] = _mm256_add_pd(others[half], _mm256_mul_pd(other, other));
+                products[half] = _mm256_add_pd(products[half], _mm256_mul_pd(base, other));
+                let square = _mm256_mul_pd(difference, difference);
+                differences[half] = _mm256_add_pd(differences[half], square);
+                max[half] = _mm256_max_pd(max[half], _mm256_andnot_pd(sign, difference));
+            }
+        }
+        self.base = store_f64(bases);
+        self.other = store_f64(others);
+        self.product = store_f64(products);
+        self.difference = store_f64(differences);
+        self.max = store_f64(max);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m256d};
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_f32(lanes: &[f32; LANES]) -> __m256 {
+    // SAFETY: eight floats are 32 bytes, and the load asks for no alignment.
+    unsafe { std::arch::x86_64::_mm256_loadu_ps(lanes.as_ptr()) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_f32(lanes: __m256) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    // SAFETY: eight floats are 32 bytes, and the store asks for no alignment.
+    unsafe { std::arch::x86_64::_mm256_storeu_ps(out.as_mut_ptr(), lanes) };
+    out
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_f64(lanes: &[f64; LANES]) -> [__m256d; 2] {
+    let (halves, _) = lanes.as_chunks::<4>();
+    // SAFETY: each half of eight floats is four of 8 bytes, and the load asks for no alignment.
+    [0, 1].map(|half| unsafe { std::arch::x86_64::_mm256_loadu_pd(halves[half].as_ptr()) })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_f64(halves: [__m256d; 2]) -> [f64; LANES] {
+    let mut out = [0.0; LANES];
+    for (out, half) in out.as_chunks_mut::<4>().0.iter_mut().zip(halves) {
+        // SAFETY: four floats of 8 bytes are the 32 that are stored, and the store asks for no alignment.
+        unsafe { std::arch::x86_64::_mm256_storeu_pd(out.as_mut_ptr(), half) };
+    }
+    out
+}
+
+/// Eight floats of 32 bits as two times four of 64.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn widened(lanes: __m256) -> [__m256d; 2] {
+    use std::arch::x86_64::*;
+    [
+        _mm256_cvtps_pd(_mm256_castps256_ps128(lanes)),
+        _mm256_cvtps_pd(_mm256_extractf128_ps::<1>(lanes)),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Both compilations of a loop over rows, and a loop that knows no lanes.
     fn check<const N: usize>(bytes: &[u8], width: usize, mask: u64)
@@ -191,5 +390,25 @@ mod tests {
         // 255 rows of non-zeros, and rows of more non-zeros than 8 bits count.
         check::<1>(&vec![1; 255 * 300], 300, 0xff);
         check::<2>(&vec![1; 2 * 70_000], 70_000, 0xffff);
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_those_of_one_number_after_the_other(
+            numbers in prop::collection::vec(-1e30f32..1e30, 0..300),
+            factor in -2f32..2.0,
+        ) {
+            let (base, _) = numbers.as_chunks::<LANES>();
+            let other: Vec<f32> = numbers.iter().map(|n| n * factor).collect();
+            let (other, _) = other.as_chunks::<LANES>();
+            let (mut fast, mut each) = (Sums::NONE, Sums::NONE);
+            fast.add(base);
+            each.add_each(base);
+            prop_assert_eq!(fast, each);
+            let (mut fast, mut each) = (PairSums::default(), PairSums::default());
+            fast.add(base, other);
+            each.add_each(base, other);
+            prop_assert_eq!(fast, each);
+        }
     }
 }
