@@ -2,13 +2,14 @@
 //!
 //! Writes a file of 2.2 GB with the shapes of a small language model into the temporary folder (which must have room), reads
 //! it once so that it is in the page cache, and then alternates reading with `dd`, reading with a loop of this process, and
-//! scanning; medians of 5 runs. Anonymous memory is sampled while it scans. `BITCOST_BENCH_GB` makes the file smaller.
+//! scanning; medians of 5 runs. Anonymous memory is sampled while it scans. `BITCOST_BENCH_GB` makes the file smaller;
+//! `BITCOST_BENCH_HOLES_GB` adds a pair of files of holes, each so large, which is scanned and compared.
 
 #![allow(clippy::print_stdout)]
 
 use bitcost::checkpoint::Checkpoint;
 use bitcost::checkpoint::packed::{Settings, Weights, weights};
-use bitcost::checkpoint::scan::{Wanted, statistics, weight_error};
+use bitcost::checkpoint::scan::{Wanted, statistics, weight_error, zero_kinds};
 use bitcost::source::Folder;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -22,10 +23,7 @@ const RUNS: usize = 5;
 fn main() {
     let folder = std::env::temp_dir().join(format!("bitcost-scan-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a temporary folder");
-    let gigabytes: f64 = std::env::var("BITCOST_BENCH_GB")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(2.2);
+    let gigabytes = number("BITCOST_BENCH_GB").unwrap_or(2.2);
     println!(
         "{:34} {:>9} {:>9} {:>9} {:>7}",
         "", "scan GB/s", "dd", "own loop", "of dd"
@@ -57,8 +55,16 @@ fn main() {
         }
         std::fs::remove_dir_all(file.parent().expect("a folder")).expect("removed");
     }
+    if let Some(gigabytes) = number("BITCOST_BENCH_HOLES_GB") {
+        holes(&folder.join("holes"), gigabytes);
+    }
     tiny(&folder.join("tiny"));
     std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// A number of the environment.
+fn number(name: &str) -> Option<f64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -273,6 +279,49 @@ fn apart(file: &Path) {
         "{:34} {:>9.2} GB/s of the base",
         "  error against a base",
         bytes as f64 / took / 1e9
+    );
+}
+
+/// A pair of files of holes: statistics of one, error and zeros of one against the other.
+fn holes(folder: &Path, gigabytes: f64) {
+    let sides = ["base", "other"].map(|side| {
+        let folder = folder.join(side);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut header = serde_json::Map::new();
+        let mut at = 0;
+        for (name, shape) in shapes(2, gigabytes) {
+            let end = at + shape[0] * shape[1] * 2;
+            let entry =
+                serde_json::json!({"dtype": "BF16", "shape": shape, "data_offsets": [at, end]});
+            header.insert(name, entry);
+            at = end;
+        }
+        let header = serde_json::to_vec(&header).expect("JSON");
+        let path = folder.join("model.safetensors");
+        let mut file = File::create(&path).expect("a file");
+        file.write_all(&(header.len() as u64).to_le_bytes())
+            .expect("written");
+        file.write_all(&header).expect("written");
+        file.set_len(8 + header.len() as u64 + at).expect("holes");
+        open(&path)
+    });
+    let [(base, base_weights), (other, other_weights)] = &sides;
+    let mut took = 0.0;
+    let peak = anonymous_while(|| {
+        took = seconds(|| {
+            for (of_base, of_other) in base_weights.weights.iter().zip(&other_weights.weights) {
+                let (left, right) = ((base, of_base), (other, of_other));
+                statistics(other, of_other, &Wanted::default()).expect("readable");
+                weight_error(left, right).expect("readable");
+                zero_kinds(left, right).expect("readable");
+            }
+        });
+    });
+    println!(
+        "{:34} {:>9.1} s   {:.1} MB anonymous",
+        format!("a pair of {gigabytes} GB of holes"),
+        took,
+        peak as f64 / 1e6
     );
 }
 
