@@ -2,7 +2,7 @@
 
 use crate::db::Task;
 use crate::join::{Finding, Headers};
-use crate::model::{Model, ModelError, Node, Tree, Workload, stub};
+use crate::model::{Model, ModelError, Node, Tree, Workload, path_below, stub};
 use crate::units;
 use std::rc::Rc;
 
@@ -57,11 +57,7 @@ pub(super) fn entry_notes(
         }
     }
     for (name, child) in &node.children {
-        let path = if path.is_empty() {
-            name.to_string()
-        } else {
-            format!("{path}.{name}")
-        };
+        let path = path_below(path, name);
         entry_notes(child, &path, seen, notes);
     }
 }

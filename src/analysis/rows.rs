@@ -5,7 +5,7 @@ use super::metrics::Metrics;
 use super::notes::Note;
 use super::ties::Ties;
 use super::{MAX_ROWS, overflow};
-use crate::model::{ExpertUse, ModelError, Node, Status, Stored};
+use crate::model::{ExpertUse, ModelError, Node, Status, Stored, path_below};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -129,17 +129,10 @@ impl RowWalk<'_> {
             stored: largest_stored(node),
         });
         for group in groups(&node.children, self.expand) {
-            let join = |head: &str, tail: &str| {
-                if head.is_empty() {
-                    tail.to_string()
-                } else {
-                    format!("{head}.{tail}")
-                }
-            };
             let (first, child) = group[0];
             let place = Place {
-                path: join(&at.path, &span(&group)),
-                first: join(&at.first, first),
+                path: path_below(&at.path, &span(&group)),
+                first: path_below(&at.first, first),
                 depth: at.depth + 1,
                 count: Some(
                     count

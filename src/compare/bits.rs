@@ -62,9 +62,9 @@ pub(super) fn bits(
     if let Some(bits) = rules.given.get(layer) {
         return (*bits, BitsSource::File);
     }
-    let plain = weight.scheme == "plain";
+    let plain = weight.is_plain();
     if let Some(bits) = weight.code_bits.filter(|_| !plain) {
-        let source = if weight.scheme == "codeq" {
+        let source = if weight.has_quantizer() {
             BitsSource::Quantizer
         } else {
             BitsSource::Packed

@@ -8,7 +8,7 @@ use crate::channels::Channels;
 use crate::checkpoint::CheckpointError;
 use crate::db::{Db, RowKind};
 use crate::flow::{self, Layer as Flowed, Rule};
-use crate::model::{Node, Tree};
+use crate::model::{Node, Tree, path_below};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -112,12 +112,12 @@ impl TreeWalk<'_, '_> {
             let Some(operand) = work.operand else {
                 continue;
             };
-            let tensor = joined(path, operand);
+            let tensor = path_below(path, operand);
             let dense = work.count.saturating_mul(calls);
             self.tensor(&tensor, dense)?;
         }
         for (name, child) in &node.children {
-            self.node(child, &joined(path, name), calls)?;
+            self.node(child, &path_below(path, name), calls)?;
         }
         Ok(())
     }
@@ -314,12 +314,4 @@ pub(super) fn in_sequence(
         notes: Vec::new(),
         differing: Vec::new(),
     })
-}
-
-fn joined(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_string()
-    } else {
-        format!("{path}.{name}")
-    }
 }

@@ -26,7 +26,7 @@ use crate::checkpoint::scan::{weight_error, zero_kinds};
 use crate::db::Db;
 use crate::flow::Rule;
 use crate::join::{Headers, locate};
-use crate::model::{Asked, Model, ModelError, Node};
+use crate::model::{Asked, Model, ModelError, Node, path_below};
 use layers::{Plan, Plans};
 use scanned::Scanned;
 use std::collections::HashMap;
@@ -229,22 +229,15 @@ fn plans<'h>(
 
 /// The shapes of all tensors and buffers of a tree, by path.
 fn shapes_of(node: &Node<'_>, path: &str, shapes: &mut HashMap<String, Box<[u64]>>) {
-    let joined = |name: &str| {
-        if path.is_empty() {
-            name.to_string()
-        } else {
-            format!("{path}.{name}")
-        }
-    };
     for tensor in node.tensors.iter().chain(&node.buffers) {
         let shape = tensor
             .shape
             .iter()
             .map(|side| u64::try_from(*side).unwrap_or(u64::MAX));
-        shapes.insert(joined(&tensor.name), shape.collect());
+        shapes.insert(path_below(path, &tensor.name), shape.collect());
     }
     for (name, child) in &node.children {
-        shapes_of(child, &joined(name), shapes);
+        shapes_of(child, &path_below(path, name), shapes);
     }
 }
 
@@ -336,7 +329,7 @@ pub fn apart(
     let kinds = zero_kinds(base, other)?;
     Ok(error.zip(kinds).map(|(error, kinds)| {
         // A weight of floats that is below what its row keeps was pruned; one of codes was rounded to 0.
-        let codes = b.scheme != PLAIN;
+        let codes = !b.is_plain();
         Apart {
             relative_l2: error.relative,
             max_abs: error.max,
@@ -351,9 +344,6 @@ pub fn apart(
         }
     }))
 }
-
-/// The scheme of weights that are stored as they are.
-const PLAIN: &str = "plain";
 
 /// How far a weight is from the base's. Infinite where the base is 0 and the other is not; never NaN.
 #[derive(Clone, Copy, Debug, serde::Serialize)]

@@ -9,7 +9,7 @@ use super::{Rule, Weights};
 use crate::channels::Channels;
 use crate::db::{Children, Db};
 use crate::formula::{Binary, Expr, Kind, Statement};
-use crate::model::{Arg, Evaluator, Flow, Node, Status, apply_primitive};
+use crate::model::{Arg, Evaluator, Flow, Node, Status, apply_primitive, path_below};
 use crate::value::{Name, Value};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -125,7 +125,7 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
             } else {
                 Signal::unknown()
             };
-            let output = self.module(child, &joined(path, name), given)?;
+            let output = self.module(child, &path_below(path, name), given)?;
             if chain {
                 signal = output;
             }
@@ -220,7 +220,7 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
         let tensors = frame.node.tensors.iter().chain(&frame.node.buffers);
         match tensors.into_iter().find(|t| *t.name == *name.as_str()) {
             Some(tensor) => Got::Tensor {
-                path: joined(frame.path, &tensor.name),
+                path: path_below(frame.path, &tensor.name),
                 shape: tensor.shape.clone(),
             },
             None => self.value(expr, frame),
@@ -250,7 +250,7 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
                 _ => Signal::unknown(),
             };
             return self
-                .module(&child, &joined(frame.path, name.as_str()), input)
+                .module(&child, &path_below(frame.path, name.as_str()), input)
                 .map(Got::Signal);
         }
         let sizes: Vec<Arg> = got.iter().map(size_of).collect();
@@ -339,12 +339,4 @@ fn is_child(node: &Node<'_>, name: Name) -> bool {
     node.entry.is_some_and(|entry| {
         matches!(&entry.children, Children::Named(named) if named.iter().any(|(child, _)| *child == name))
     })
-}
-
-fn joined(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_string()
-    } else {
-        format!("{path}.{name}")
-    }
 }

@@ -6,7 +6,9 @@
 use super::estimate;
 use super::find::Finder;
 use super::{Extra, Finding};
-use crate::model::{ModelError, Node, Status, Stored, Tree, find_tensor, operand_tensor};
+use crate::model::{
+    ModelError, Node, Status, Stored, Tree, find_tensor, operand_tensor, path_below,
+};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,7 +80,7 @@ impl<'e> Laying<'_, '_, 'e> {
             .collect();
         let mut children: Vec<(Arc<str>, Rc<Node<'e>>)> = Vec::with_capacity(node.children.len());
         for (name, child) in &node.children {
-            let below = super::joined_path(path, name);
+            let below = path_below(path, name);
             children.push((name.clone(), self.node(child, &below)?));
         }
         let address = |stored: &Held| {

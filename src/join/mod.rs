@@ -17,7 +17,7 @@ mod names;
 use crate::checkpoint::packed::{Padding, Settings, Weights, weights};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::db::{Conventions, DbError, Piece};
-use crate::model::{Model, ModelError, Node, Stored, Tree};
+use crate::model::{Model, ModelError, Node, Stored, Tree, path_below};
 use crate::source::Files;
 use crate::units;
 use crate::value::Object;
@@ -234,7 +234,7 @@ impl<'s, 'w, 'e> Survey<'s, 'w, 'e> {
             let found = self
                 .finder
                 .find(&places(levels, &tensor.name, self.conventions));
-            let whole = joined_path(path, &tensor.name);
+            let whole = path_below(path, &tensor.name);
             if let Some(found) = &found
                 && let Some(other) = other_shape(found, &tensor.shape, tensor.elements)
             {
@@ -255,8 +255,7 @@ impl<'s, 'w, 'e> Survey<'s, 'w, 'e> {
                 .finder
                 .find(&places(levels, &buffer.name, self.conventions));
             if let Some([number]) = found.as_ref().map(|found| found.numbers.as_slice()) {
-                self.buffers
-                    .push((joined_path(path, &buffer.name), *number));
+                self.buffers.push((path_below(path, &buffer.name), *number));
             }
         }
         self.extras_of(node, levels)?;
@@ -309,14 +308,6 @@ impl<'s, 'w, 'e> Survey<'s, 'w, 'e> {
             }
         }
         Ok(())
-    }
-}
-
-fn joined_path(head: &str, tail: &str) -> String {
-    if head.is_empty() {
-        tail.to_string()
-    } else {
-        format!("{head}.{tail}")
     }
 }
 

@@ -33,7 +33,9 @@ pub use evaluate::{entry_of, expand_class};
 pub use expand::{MAX_MODULES, MAX_NESTING};
 pub use explain::{Step, explain_class, explain_module};
 pub use load::{Asked, Model, ModelError, Tree, stub};
-pub use node::{ExpertUse, Moved, Node, Status, Stored, Tensor, Tied, WeightRead, Work};
+pub use node::{
+    ExpertUse, Moved, Node, Status, Stored, Tensor, Tied, WeightRead, Work, path_below,
+};
 pub use quantity::Quantity;
 pub(crate) use scope::Evaluator;
 pub use scope::{RESERVED, Scope, WORKLOAD_NAMES};

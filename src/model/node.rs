@@ -49,6 +49,15 @@ pub struct Node<'e> {
     pub scope: Rc<Scope<'e>>,
 }
 
+/// The path of what is called `name` in the module at `path`; the root has none.
+pub fn path_below(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_string()
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
 /// Paths of two tensors that are one: the one that repeats, the original.
 pub type Tied = (Arc<str>, Arc<str>);
 

@@ -97,6 +97,16 @@ impl Weight {
         })
     }
 
+    /// Whether it is stored as it is: numbers of its dtype and nothing beside them.
+    pub fn is_plain(&self) -> bool {
+        self.scheme == formats::PLAIN
+    }
+
+    /// Whether it is floats that a quantizer of the checkpoint rounds when they are used.
+    pub fn has_quantizer(&self) -> bool {
+        matches!(self.rule, rules::Rule::Trained(_))
+    }
+
     /// Stored bits per number of the model; `None` for a weight without numbers.
     pub fn bits_per_weight(&self) -> Option<f64> {
         (self.elements > 0).then(|| self.bytes as f64 * 8.0 / self.elements as f64)
