@@ -3,13 +3,13 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// What a neural network costs: FLOPs, MACs, bit operations, memory traffic and bytes, from its config alone.
+/// What a neural network costs: FLOPs, MACs, bit operations, memory traffic and bytes, from its config and the headers of its weights.
 #[derive(Parser, Debug)]
 #[command(
     name = "bitcost",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 ok, 1 a gate failed or `db check` found something, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict, 130 interrupted."
+    after_help = "Exit codes: 0 ok, 1 a gate failed, `db check` found something, or a checkpoint is not what its model says under --strict, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
