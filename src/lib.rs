@@ -124,6 +124,8 @@ pub mod formula;
 pub mod glob;
 pub mod join;
 pub mod json;
+pub mod kernels;
+pub mod memory;
 pub mod model;
 pub mod report;
 pub mod source;
