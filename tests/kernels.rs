@@ -80,6 +80,7 @@ fn random(rows: usize, cols: usize, tokens: usize, threads: usize) {
 }
 
 #[test]
+#[allow(clippy::print_stdout)]
 fn what_runs_here_is_told() {
     let names: Vec<&str> = available().iter().map(|kernel| kernel.name).collect();
     println!("kernels that run here: {}", names.join(", "));
