@@ -20,6 +20,7 @@
 //! - `scalar.rs`: what a kernel computes; runs everywhere
 //! - `x86/`, `arm/`: the same for the vectors of a machine, one file for an instruction set
 //! - `multiply.rs`: a kernel over a whole product
+//! - [`probe`]: what the machine can do at most
 //! - `pool.rs`: threads that wait for work without sleeping
 //!
 //! ## How to add a kernel
@@ -37,6 +38,7 @@ mod error;
 mod multiply;
 pub mod packing;
 mod pool;
+pub mod probe;
 mod scalar;
 mod table;
 #[cfg(target_arch = "x86_64")]

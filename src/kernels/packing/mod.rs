@@ -178,6 +178,29 @@ impl Packed {
             .collect())
     }
 
+    /// So many copies of it in one region, one after the other: more weights than a cache holds.
+    pub fn repeat(&self, copies: usize) -> Result<Vec<Packed>, KernelError> {
+        let each = self.bytes().len();
+        let bytes = each.saturating_mul(copies);
+        let mut arena =
+            Arena::zeroed(bytes).map_err(|error| KernelError::Memory { bytes, error })?;
+        for place in arena.bytes_mut().chunks_exact_mut(each) {
+            place.copy_from_slice(self.bytes());
+        }
+        let memory = Arc::new(arena);
+        let copy = |number: usize| Packed {
+            memory: memory.clone(),
+            range: number * each..(number + 1) * each,
+            ..*self
+        };
+        Ok((0..copies).map(copy).collect())
+    }
+
+    /// All bytes of the region that it lies in, its neighbours' too.
+    pub fn region(&self) -> &[u8] {
+        self.memory.bytes()
+    }
+
     /// How it is packed.
     pub fn packing(&self) -> Packing {
         self.packing
