@@ -102,6 +102,17 @@ pub(super) fn apply<W: Weights>(
             };
             Ok((fitting(x.part(i, of)), None))
         }
+        "slice" => {
+            let (Some(first), Some(count)) = (int(1), int(2)) else {
+                return none();
+            };
+            let runs = int(3).unwrap_or(1);
+            // Of channels that are not known, no part is.
+            if runs == 0 || first.saturating_add(count) > x.width() / runs {
+                return none();
+            }
+            Ok((fitting(x.slice(first, count, runs)), None))
+        }
         // A reshape to the channels there are is none.
         "channels" => Ok((fitting(x.clone()), None)),
         "flatten" => Ok((fitting(x.each(positions.unwrap_or(1))), None)),

@@ -51,7 +51,11 @@ pub fn nulls<W: Weights>(
         weights,
         nulls: Nulls::default(),
     };
-    walk.module(root, "", Signal::unknown())?;
+    let input = Signal::of(Flow {
+        s: walk.length(root),
+        ..Flow::default()
+    });
+    walk.module(root, "", input)?;
     Ok(walk.nulls)
 }
 
@@ -64,8 +68,13 @@ struct Signal {
 
 impl Signal {
     fn unknown() -> Signal {
+        Signal::of(Flow::default())
+    }
+
+    /// Sizes of which no channel is known to be null.
+    fn of(flow: Flow) -> Signal {
         Signal {
-            flow: Flow::default(),
+            flow,
             nulls: Channels::none(0),
         }
     }
@@ -118,12 +127,17 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
             return self.statements(statements, node, path, input);
         }
         let chain = entry.container || matches!(entry.children, Children::Numbered(_));
+        // Sizes are passed on as the expansion passed them.
+        let sizes = Signal::of(Flow {
+            c: None,
+            ..input.flow
+        });
         let mut signal = input;
         for (name, child) in &node.children {
             let given = if chain {
                 signal.clone()
             } else {
-                Signal::unknown()
+                sizes.clone()
             };
             let output = self.module(child, &path_below(path, name), given)?;
             if chain {
@@ -136,7 +150,14 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
         if !node.children.is_empty() {
             self.nulls.unknown.push(path.to_string());
         }
-        Ok(Signal::unknown())
+        Ok(sizes)
+    }
+
+    /// Positions of what arrives at the root.
+    fn length(&mut self, root: &Node<'e>) -> Option<i128> {
+        let name = Expr::new(0, Kind::Name(Name::new("S")));
+        let value = self.evaluator.value(&root.scope, &name);
+        value.ok().and_then(|(value, _)| value.as_int())
     }
 
     fn statements(

@@ -281,6 +281,11 @@ pub const PRIMITIVES: &[Primitive] = &[
         },
     },
     Primitive {
+        name: "slice",
+        doc: "slice(x, first, count, runs): count channels from the first on, of each of so many equal runs (1)",
+        shape: slice,
+    },
+    Primitive {
         name: "softmax",
         doc: "softmax(x)",
         shape: same,
@@ -528,6 +533,20 @@ fn pool2d(a: &Args<'_>) -> Result<Flow, String> {
         w: Some(side(x.w, "W")?),
         ..x
     })
+}
+
+fn slice(a: &Args<'_>) -> Result<Flow, String> {
+    let (x, first, count, runs) = (a.flow(0)?, a.int(1)?, a.int(2)?, a.int_or(3, 1)?);
+    let fits = |c: i128| runs > 0 && c % runs == 0 && c / runs - first >= count;
+    match x.c {
+        Some(c) if !fits(c) => Err(format!(
+            "{c} channels are not {runs} runs of {first} + {count} or more"
+        )),
+        _ => Ok(Flow {
+            c: runs.checked_mul(count),
+            ..x
+        }),
+    }
 }
 
 fn subsample(a: &Args<'_>) -> Result<Flow, String> {
