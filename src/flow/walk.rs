@@ -134,11 +134,7 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
         });
         let mut signal = input;
         for (name, child) in &node.children {
-            let given = if chain {
-                signal.clone()
-            } else {
-                sizes.clone()
-            };
+            let given = if chain { signal.clone() } else { sizes.clone() };
             let output = self.module(child, &path_below(path, name), given)?;
             if chain {
                 signal = output;
