@@ -173,6 +173,11 @@ pub const PRIMITIVES: &[Primitive] = &[
         shape: same,
     },
     Primitive {
+        name: "layer_norm",
+        doc: "layer_norm(x, weight, bias): mean and deviation over the channels, then gain and shift",
+        shape: same,
+    },
+    Primitive {
         name: "length",
         doc: "length(x, s): a sequence of s positions",
         shape: |a| {
@@ -241,6 +246,11 @@ pub const PRIMITIVES: &[Primitive] = &[
                 ..a.flow(0)?
             })
         },
+    },
+    Primitive {
+        name: "relu",
+        doc: "relu(x): an activation that is 0 for 0 and below",
+        shape: same,
     },
     Primitive {
         name: "resize",
