@@ -15,6 +15,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+fn class_of(model: &Model<'_>) -> Arc<str> {
+    model.root.expect("an entry").path.clone()
+}
+
 /// Class and config of the graph that a checkpoint is recognised as.
 fn recognised(db: &Db, lines: &[Line]) -> Option<(Arc<str>, Arc<Object>)> {
     let headers = Headers::read(&HeaderOnly::new(lines), None)
@@ -27,10 +31,11 @@ fn recognised(db: &Db, lines: &[Line]) -> Option<(Arc<str>, Arc<Object>)> {
         .into_iter()
         .find_map(|graph| {
             let config = Arc::new(graph.config_of(&tensors)?);
-            let model = Model::load(db, config.clone(), Some(&graph.class)).expect("a model");
-            fits(&model, &headers)
-                .unwrap_or(false)
-                .then_some((graph.class, config))
+            graph.classes.into_iter().find_map(|class| {
+                let model = Model::load(db, config.clone(), Some(&class)).expect("a model");
+                let fits = fits(&model, &headers).unwrap_or(false);
+                fits.then(|| (class_of(&model), config.clone()))
+            })
         })
 }
 
@@ -84,19 +89,39 @@ fn every_model_of_the_catalog_that_has_no_config_file_is_told_by_its_tensors() {
     assert!(told >= 27, "only {told} models");
 }
 
-/// The files that libraries write, by the ids of their models.
-fn fixtures() -> Vec<(String, Vec<Line>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tensors");
-    let entries = std::fs::read_dir(folder).expect("a folder");
-    let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
-    paths.sort();
-    let read = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path).expect("a fixture");
-        let Value::Object(fixture) = bitcost::json::read(&text).expect("JSON") else {
-            panic!("{}: an object", path.display())
+/// The files that libraries write: name, class of the model, tensors.
+fn fixtures(db: &Db) -> Vec<(String, Arc<str>, Vec<Line>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let entries = std::fs::read_dir(folder.join("tensors")).expect("a folder");
+    let mut names: Vec<PathBuf> = entries
+        .map(|e| e.expect("an entry").file_name().into())
+        .collect();
+    names.sort();
+    let object = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("a fixture");
+        match bitcost::json::read(&text).expect("JSON") {
+            Value::Object(object) => object,
+            _ => panic!("{}: an object", path.display()),
+        }
+    };
+    let read = |name: &PathBuf| {
+        let oracle = object(folder.join("oracle").join(name));
+        let id = oracle
+            .get("model_id")
+            .and_then(Value::as_str)
+            .expect("an id");
+        let known = Catalog::embedded()
+            .get(id)
+            .filter(|known| known.root.is_some());
+        let (root, config) = match (known, oracle.get("config")) {
+            (Some(known), _) => (known.root, known.config),
+            (None, Some(Value::Object(config))) => (None, config.clone()),
+            _ => panic!("{id}: a config"),
         };
+        let model = Model::load(db, config, root.as_deref()).expect("a model");
+        let fixture = object(folder.join("tensors").join(name));
         let Some(Value::List(rows)) = fixture.get("tensors") else {
-            panic!("{}: a list of tensors", path.display())
+            panic!("{id}: a list of tensors")
         };
         let mut lines: Vec<Line> = Vec::new();
         for row in rows.iter() {
@@ -113,27 +138,37 @@ fn fixtures() -> Vec<(String, Vec<Line>)> {
                 lines.push((name, dtype.into(), shape.clone()));
             }
         }
-        let stem = path.file_stem().expect("a name").to_string_lossy();
-        (stem.replace("--", "/"), lines)
+        (id.to_string(), class_of(&model), lines)
     };
-    paths.iter().map(read).collect()
+    names.iter().map(read).collect()
 }
 
 #[test]
 fn files_as_libraries_write_them_are_told_and_those_of_other_families_are_not() {
     let db = Db::embedded().expect("the embedded database");
-    let (mut told, mut others) = (0, 0);
-    for (id, lines) in fixtures() {
-        let of_a_graph = TOLD.iter().any(|of| id.starts_with(of));
-        let found = recognised(&db, &lines);
-        assert_eq!(found.is_some(), of_a_graph, "{id}: {found:?}");
-        if of_a_graph {
-            told += 1;
-        } else {
-            others += 1;
+    let graphs = db.graphs().expect("the table");
+    let mut classes = BTreeMap::from_iter(
+        graphs
+            .into_iter()
+            .flat_map(|graph| graph.classes)
+            .map(|class| (class, 0)),
+    );
+    let mut others = 0;
+    for (id, class, lines) in fixtures(&db) {
+        let found = recognised(&db, &lines).map(|(class, _)| class);
+        match classes.get_mut(&class) {
+            Some(told) => {
+                assert_eq!(found, Some(class), "{id}");
+                *told += 1;
+            }
+            None => {
+                assert_eq!(found, None, "{id}");
+                others += 1;
+            }
         }
     }
-    assert!(told >= 22 && others >= 400, "{told} and {others}");
+    assert!(classes.values().all(|told| *told > 0), "{classes:?}");
+    assert!(others >= 400, "{others}");
 }
 
 fn resnet18() -> BTreeMap<String, Vec<u64>> {

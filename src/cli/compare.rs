@@ -400,19 +400,25 @@ fn model<'d>(
                 continue;
             }
             return Err(input(format!(
-                "--graph {name}: the checkpoint lacks one of {}",
+                "--graph {name}: the checkpoint lacks one of {}, or has other shapes",
                 graph.when.join(", ")
             )));
         };
         // A config that lies beside it says more than names do.
         let beside = configs.iter().find_map(|files| files.config.clone());
         let config = merged(told, beside.as_deref());
-        let model = Model::load(db, config, Some(&graph.class)).map_err(fail)?;
         // Names tell a model only together with all shapes; a conjecture that does not even expand is none.
-        if name == "auto" && !fits(&model, &side.headers).unwrap_or(false) {
-            continue;
+        let mut resembling = None;
+        for class in &graph.classes {
+            let model = Model::load(db, config.clone(), Some(class)).map_err(fail)?;
+            if fits(&model, &side.headers).unwrap_or(false) {
+                return Ok(Some((model, graph.name.to_string())));
+            }
+            resembling.get_or_insert(model);
         }
-        return Ok(Some((model, graph.name.to_string())));
+        if name != "auto" {
+            return Ok(resembling.map(|model| (model, graph.name.to_string())));
+        }
     }
     if name == "auto" {
         return Ok(None);

@@ -1,6 +1,6 @@
 //! Models that are recognised by the tensors of a checkpoint, where no config names a class.
 //!
-//! The table `$graphs`: name -> the class, tensors that must be there, and what a config of the class would say, as formulas
+//! The table `$graphs`: name -> the class (or several, of which the tree decides), tensors that must be there, and what a config of the class would say, as formulas
 //! over the one name `tensors`. That is the checkpoint as an object: names are taken apart at their dots, numbered parts are
 //! lists (None where a number is missing), a tensor is the list of its sizes. So `len(tensors.layer1)` counts blocks,
 //! `tensors.fc.weight[0]` is a width, `'conv3' in tensors.layer1[0]` asks whether a tensor is there.
@@ -19,8 +19,8 @@ use std::sync::Arc;
 pub struct Graph {
     /// What users call it.
     pub name: Arc<str>,
-    /// Its class.
-    pub class: Arc<str>,
+    /// Its class, or several that differ in their heads: the one whose tree has the tensors.
+    pub classes: Vec<Arc<str>>,
     /// Tensors that must be there.
     pub when: Vec<Arc<str>>,
     /// Keys of its config, with formulas over `tensors`.
@@ -163,18 +163,21 @@ pub(super) fn read(table: &Object) -> Result<Vec<Graph>, DbError> {
 fn graph(name: &Arc<str>, value: &Value) -> Result<Graph, DbError> {
     let wrong = |reason: &str| DbError::schema("$graphs", name.to_string(), reason);
     let object = value.as_object().ok_or_else(|| wrong("needs an object"))?;
-    let class = object
-        .get("class")
-        .and_then(Value::as_str)
-        .ok_or_else(|| wrong("lacks `class`"))?;
-    let Some(Value::List(when)) = object.get("when") else {
-        return Err(wrong("lacks `when`, a list of names of tensors"));
+    let texts = |value: &Value| match value {
+        Value::Str(text) => Some(vec![text.clone()]),
+        Value::List(items) => items
+            .iter()
+            .map(|item| item.as_str().map(Arc::from))
+            .collect(),
+        _ => None,
     };
-    let when = when
-        .iter()
-        .map(|tensor| tensor.as_str().map(Arc::from))
-        .collect::<Option<Vec<Arc<str>>>>()
-        .ok_or_else(|| wrong("`when` lists names of tensors"))?;
+    let classes = object
+        .get("class")
+        .and_then(texts)
+        .filter(|of| !of.is_empty());
+    let classes = classes.ok_or_else(|| wrong("lacks `class`, a class or a list of classes"))?;
+    let when = object.get("when").and_then(texts);
+    let when = when.ok_or_else(|| wrong("lacks `when`, a list of names of tensors"))?;
     let config = match object.get("config") {
         None => &Object::default(),
         Some(config) => config
@@ -197,7 +200,7 @@ fn graph(name: &Arc<str>, value: &Value) -> Result<Graph, DbError> {
     });
     Ok(Graph {
         name: name.clone(),
-        class: class.into(),
+        classes,
         when,
         config: config.collect::<Result<_, DbError>>()?,
     })
