@@ -42,8 +42,8 @@ fn shapes(overlay: Option<&str>, config: Arc<Object>) -> BTreeMap<String, Vec<us
     out
 }
 
-/// What `compare --only` reports of a file of this config whose numbers are all 1 but in the given rows.
-fn report(overlay: Option<&str>, config: &str, zero: &[Zero<'_>], args: &[&str]) -> Value {
+/// A file of a model whose numbers are all 1 but in the given rows.
+fn file(overlay: Option<&str>, config: &str, zero: &[Zero<'_>]) -> Vec<u8> {
     let Value::Object(object) = bitcost::json::read(config).expect("JSON") else {
         panic!("a config is an object")
     };
@@ -64,9 +64,14 @@ fn report(overlay: Option<&str>, config: &str, zero: &[Zero<'_>], args: &[&str])
             (&**name, &**shape, numbers)
         })
         .collect();
+    floats(&tensors)
+}
+
+/// What `compare --only` says of such a file with its config beside it.
+fn report(overlay: Option<&str>, config: &str, zero: &[Zero<'_>], args: &[&str]) -> Value {
     let folder = Folder::new();
     folder.write("config.json", config);
-    let file = folder.write("model.safetensors", floats(&tensors));
+    let file = folder.write("model.safetensors", file(overlay, config, zero));
     let own = overlay.map(|text| folder.write("own.json", text));
     let mut call = vec!["compare", "--only", &file, "--format", "json"];
     call.extend(own.iter().flat_map(|own| ["--module-db", own.as_str()]));
@@ -75,12 +80,24 @@ fn report(overlay: Option<&str>, config: &str, zero: &[Zero<'_>], args: &[&str])
 }
 
 fn reported(overlay: Option<&str>, config: &str, zero: &[Zero<'_>], args: &[&str]) -> Nulls {
-    let report = report(overlay, config, zero, args);
+    nulls(&report(overlay, config, zero, args))
+}
+
+/// The null channels that a file without a config is reported to have, by the graph of this name.
+fn recognised(graph: &str, config: &str, zero: &[Zero<'_>]) -> Nulls {
+    let folder = Folder::new();
+    let file = folder.write("model.safetensors", file(None, config, zero));
+    let report = json(&["compare", "--only", &file, "--format", "json"]);
+    assert_eq!(at(&report, "conventions.graph").as_str(), Some(graph));
+    nulls(&report)
+}
+
+fn nulls(report: &Value) -> Nulls {
     let channels = |layer: &Value, side: &str| {
         let channels = list(layer, &format!("null_{side}_channels"));
         channels.iter().filter_map(Value::as_int).collect()
     };
-    let layers = list(&report, "layers");
+    let layers = list(report, "layers");
     let layers = layers.iter().map(|layer| {
         let name = at(layer, "name").as_str().expect("a name").to_string();
         (name, (channels(layer, "in"), channels(layer, "out")))
@@ -205,6 +222,53 @@ fn a_vision_transformer_and_its_head() {
             ("vit.layers.1.mlp.fc2", &[6]),
             ("classifier", &[5]),
         ],
+    );
+}
+
+#[test]
+fn bert_without_its_config() {
+    let nulls = recognised("bert", BERT, &BERT_ZEROS);
+    let layer = "bert.encoder.layer.0";
+    null_inputs(
+        &nulls,
+        &[
+            (&format!("{layer}.attention.output.dense"), &[3]),
+            (&format!("{layer}.output.dense"), &[0, 11]),
+            ("classifier", &[4]),
+        ],
+    );
+}
+
+#[test]
+fn decoders_without_their_config_pass_what_shapes_alone_decide() {
+    let decoder = |class: &str, kv_heads: usize| {
+        format!(
+            r#"{{"architectures": ["{class}"], "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+            "num_attention_heads": 4, "num_key_value_heads": {kv_heads}, "head_dim": 4, "vocab_size": 32,
+            "tie_word_embeddings": false}}"#
+        )
+    };
+    let zeros: [Zero<'_>; 3] = [
+        ("model.layers.0.self_attn.v_proj.weight", &[6]),
+        ("model.layers.0.mlp.up_proj.weight", &[5]),
+        // Some families store gains less 1, so this may be a gain of 1.
+        ("model.norm.weight", &[7]),
+    ];
+    let (output, down) = (
+        "model.layers.0.self_attn.o_proj",
+        "model.layers.0.mlp.down_proj",
+    );
+    // As many key-value heads as query heads: value 6 is channel 6, whatever the width of a head.
+    let all = recognised("llama-like", &decoder("LlamaForCausalLM", 4), &zeros);
+    null_inputs(&all, &[(output, &[6]), (down, &[5])]);
+    // Half as many: two heads of 4 or four of 2 would be other channels.
+    let half = recognised("llama-like", &decoder("LlamaForCausalLM", 2), &zeros);
+    null_inputs(&half, &[(down, &[5])]);
+    // Qwen3 norms each head, so the heads are known: value 2 of head 1 serves query heads 2 and 3. Its gains are gains.
+    let known = recognised("qwen3", &decoder("Qwen3ForCausalLM", 2), &zeros);
+    null_inputs(
+        &known,
+        &[(output, &[10, 14]), (down, &[5]), ("lm_head", &[7])],
     );
 }
 

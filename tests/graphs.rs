@@ -143,6 +143,16 @@ fn fixtures(db: &Db) -> Vec<(String, Arc<str>, Vec<Line>)> {
     names.iter().map(read).collect()
 }
 
+/// Families that share names and shapes, and what a file of theirs is taken for.
+const LIKE_LLAMA: [&str; 5] = [
+    ".LlamaForCausalLM",
+    ".MistralForCausalLM",
+    ".GemmaForCausalLM",
+    ".GraniteForCausalLM",
+    ".Qwen2ForCausalLM",
+];
+const SHAPED: &str = "shapes.llama.ShapedForCausalLM";
+
 #[test]
 fn files_as_libraries_write_them_are_told_and_those_of_other_families_are_not() {
     let db = Db::embedded().expect("the embedded database");
@@ -161,6 +171,10 @@ fn files_as_libraries_write_them_are_told_and_those_of_other_families_are_not() 
                 assert_eq!(found, Some(class), "{id}");
                 *told += 1;
             }
+            None if LIKE_LLAMA.iter().any(|like| class.ends_with(like)) => {
+                assert_eq!(found.as_deref(), Some(SHAPED), "{id}");
+                *classes.get_mut(SHAPED).expect("a graph") += 1;
+            }
             None => {
                 assert_eq!(found, None, "{id}");
                 others += 1;
@@ -168,7 +182,7 @@ fn files_as_libraries_write_them_are_told_and_those_of_other_families_are_not() 
         }
     }
     assert!(classes.values().all(|told| *told > 0), "{classes:?}");
-    assert!(others >= 400, "{others}");
+    assert!(others >= 380, "{others}");
 }
 
 fn resnet18() -> BTreeMap<String, Vec<u64>> {
