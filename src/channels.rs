@@ -120,6 +120,14 @@ impl Channels {
         Channels::of(n, |channel| self.contains(i * n + channel))
     }
 
+    /// Of each of `runs` equal runs, `count` channels from its `first` on.
+    pub fn slice(&self, first: usize, count: usize, runs: usize) -> Channels {
+        let run = self.n / runs.max(1);
+        Channels::of(runs * count, |channel| {
+            self.contains(channel / count.max(1) * run + first + channel % count.max(1))
+        })
+    }
+
     /// Runs of `run` channels, each repeated `times` over: key-value heads that serve several query heads.
     pub fn repeat_runs(&self, run: usize, times: usize) -> Channels {
         let (run, times) = (run.max(1), times.max(1));
@@ -176,6 +184,14 @@ mod tests {
         let whole = Channels::concat(&[set(2, &[1]), set(3, &[0])]);
         check(&whole, 5, &[1, 2]);
         check(&set(6, &[2, 5]).part(1, 3), 2, &[0]);
+    }
+
+    #[test]
+    fn slices_come_from_every_run() {
+        // Two runs of five: of each the third and fourth.
+        check(&set(10, &[0, 2, 8]).slice(2, 2, 2), 4, &[0, 3]);
+        check(&set(10, &[0, 2, 8]).slice(7, 3, 1), 3, &[1]);
+        check(&set(10, &[0, 2, 8]).slice(0, 0, 2), 0, &[]);
     }
 
     #[test]

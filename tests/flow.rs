@@ -3,7 +3,7 @@
 use bitcost::channels::Channels;
 use bitcost::db::Db;
 use bitcost::flow::{Nulls, Rule, Weights, nulls};
-use bitcost::model::{Asked, Model, Tree};
+use bitcost::model::{Asked, Model, Node, Tree, path_below};
 use bitcost::value::{Object, Value};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ struct Given {
     /// Inputs that a row reads at all, where it does not read every one.
     reads: HashMap<(String, usize), Vec<usize>>,
     vectors: HashMap<String, Vec<f64>>,
-    widths: HashMap<String, usize>,
+    shapes: HashMap<String, Vec<usize>>,
 }
 
 impl Weights for Given {
@@ -27,9 +27,9 @@ impl Weights for Given {
         tensor: &str,
         null_in: &Channels,
         groups: usize,
-        _: bool,
+        transposed: bool,
     ) -> Result<Channels, Infallible> {
-        let rows = self.widths[tensor];
+        let rows = self.shapes[tensor][usize::from(transposed)];
         let per_group = null_in.width() / groups;
         let zero = |row: usize| {
             if self
@@ -49,7 +49,7 @@ impl Weights for Given {
     }
 
     fn vector(&mut self, tensor: &str) -> Result<Option<Vec<f64>>, Infallible> {
-        let ones = || vec![1.0; self.widths[tensor]];
+        let ones = || vec![1.0; self.shapes[tensor].iter().product()];
         Ok(Some(self.vectors.get(tensor).cloned().unwrap_or_else(ones)))
     }
 }
@@ -72,22 +72,16 @@ fn object(text: &str) -> Arc<Object> {
     }
 }
 
-/// Rows of every weight and the length of every vector, by path.
-fn widths(tree: &Tree<'_>) -> HashMap<String, usize> {
-    fn add(node: &bitcost::model::Node<'_>, path: &str, widths: &mut HashMap<String, usize>) {
-        let join = |name: &str| {
-            if path.is_empty() {
-                name.to_string()
-            } else {
-                format!("{path}.{name}")
-            }
-        };
+/// The shape of every tensor, by path.
+fn shapes(tree: &Tree<'_>) -> HashMap<String, Vec<usize>> {
+    fn add(node: &Node<'_>, path: &str, shapes: &mut HashMap<String, Vec<usize>>) {
         for tensor in node.tensors.iter().chain(&node.buffers) {
-            let rows = tensor.shape.first().copied().unwrap_or(1);
-            widths.insert(join(&tensor.name), usize::try_from(rows).expect("small"));
+            let sides = tensor.shape.iter();
+            let sides = sides.map(|side| usize::try_from(*side).expect("small"));
+            shapes.insert(path_below(path, &tensor.name), sides.collect());
         }
         for (name, child) in &node.children {
-            add(child, &join(name), widths);
+            add(child, &path_below(path, name), shapes);
         }
     }
     let mut all = HashMap::new();
@@ -100,7 +94,7 @@ fn followed(class: Option<&str>, config: &str, rule: Rule, mut weights: Given) -
     let model = Model::load(&db, object(config), class).expect("a model");
     let workload = model.workload(&Asked::default()).expect("a workload");
     let tree = model.expand(&workload).expect("a tree");
-    weights.widths = widths(&tree);
+    weights.shapes = shapes(&tree);
     let Ok(found) = nulls(&db, &tree.root, rule, &mut weights);
     found
 }
@@ -220,12 +214,120 @@ fn behind_a_norm(rule: Rule, values: [f64; 4]) -> Vec<usize> {
 }
 
 #[test]
-fn the_exact_rule_wants_a_norm_that_shifts_by_nothing() {
+fn the_exact_rule_wants_a_norm_that_shifts_by_nothing_or_below_what_relu_cuts_off() {
+    // beta - gamma * mean / sqrt(var + eps): 0.5.
     assert_eq!(behind_a_norm(Rule::Weights, [1.0, 0.5, 0.0, 1.0]), [2]);
     assert_eq!(behind_a_norm(Rule::Exact, [1.0, 0.5, 0.0, 1.0]), NONE);
-    assert_eq!(behind_a_norm(Rule::Exact, [1.0, 0.0, 0.5, 1.0]), NONE);
+    // 0 + 0.5 / sqrt(1 + eps) is more than 0; 0 - 0.5 / sqrt(1 + eps) is less, and 0 behind the relu.
+    assert_eq!(behind_a_norm(Rule::Exact, [1.0, 0.0, -0.5, 1.0]), NONE);
+    assert_eq!(behind_a_norm(Rule::Exact, [1.0, 0.0, 0.5, 1.0]), [2]);
     assert_eq!(behind_a_norm(Rule::Exact, [1.0, 0.0, 0.0, 1.0]), [2]);
+    // A gain of 0 leaves beta alone, whatever the mean.
     assert_eq!(behind_a_norm(Rule::Exact, [0.0, 0.0, 0.5, 1.0]), [2]);
+    assert_eq!(behind_a_norm(Rule::Exact, [0.0, 0.25, 0.5, 1.0]), NONE);
+    // A variance below 0 gives no number.
+    assert_eq!(behind_a_norm(Rule::Exact, [1.0, 0.0, 0.5, -4.0]), NONE);
+}
+
+#[test]
+fn by_the_exact_rule_a_gain_of_zero_makes_a_channel_null_that_has_weights() {
+    let of = |rule| {
+        let mut weights = Given::default();
+        for (name, at_2) in [("weight", 0.0), ("bias", 0.0)] {
+            let mut vector = vec![1.0; 16];
+            vector[2] = at_2;
+            weights
+                .vectors
+                .insert(format!("layer1.0.bn1.{name}"), vector);
+        }
+        let found = followed(Some("cifar_resnet.ResNet"), CIFAR, rule, weights);
+        null_in(&found, "layer1.0.conv2.weight")
+    };
+    assert_eq!(of(Rule::Exact), [2]);
+    // The rule of weights does not ask the norm.
+    assert_eq!(of(Rule::Weights), NONE);
+}
+
+/// Channel 2 at the first convolution behind a residual sum of layer1.0, where both convolutions that are added have a
+/// zero row 2 and norms that shift the channel by these numbers (gains and variances of 1, epsilon aside).
+fn behind_a_sum(shifts: [f64; 2]) -> Vec<usize> {
+    let mut weights = zero(&[("conv1.weight", &[2]), ("layer1.0.conv2.weight", &[2])]);
+    for (norm, shift) in ["bn1", "layer1.0.bn2"].iter().zip(shifts) {
+        for (name, value) in [("bias", shift), ("running_mean", 0.0)] {
+            let mut vector = vec![1.0; 16];
+            vector[2] = value;
+            weights.vectors.insert(format!("{norm}.{name}"), vector);
+        }
+    }
+    let found = followed(Some("cifar_resnet.ResNet"), CIFAR, Rule::Exact, weights);
+    null_in(&found, "layer1.1.conv1.weight")
+}
+
+#[test]
+fn by_the_exact_rule_numbers_are_added_before_they_are_cut_off() {
+    assert_eq!(behind_a_sum([0.0, 0.0]), [2]);
+    // The shortcut is behind a relu, so it is 0; the branch is not cut off before the sum.
+    assert_eq!(behind_a_sum([-1.0, -1.0]), [2]);
+    assert_eq!(behind_a_sum([0.0, 1.0]), NONE);
+    assert_eq!(behind_a_sum([0.0, -1.0]), [2]);
+    // 1 - 2 < 0, but what relu leaves of the stem's 1 is not followed: no null channel is claimed.
+    assert_eq!(behind_a_sum([1.0, -2.0]), NONE);
+}
+
+/// A convolution with a bias, a norm, a relu: channel 1 of VGG's first block, which has weights of 0.
+fn behind_a_bias(rule: Rule, norm: bool, bias: f64, mean: f64) -> Vec<usize> {
+    let config = format!(r#"{{"cfg": [4, 4, "M"], "batch_norm": {norm}}}"#);
+    let mut weights = zero(&[("features.0.weight", &[1])]);
+    let mut set = |name: &str, value: f64| {
+        let mut vector = vec![1.0; 4];
+        vector[1] = value;
+        weights.vectors.insert(name.into(), vector);
+    };
+    set("features.0.bias", bias);
+    if norm {
+        set("features.1.bias", 0.0);
+        set("features.1.running_mean", mean);
+    }
+    let found = followed(Some("torchvision.models.vgg.VGG"), &config, rule, weights);
+    let second = if norm { 3 } else { 2 };
+    null_in(&found, &format!("features.{second}.weight"))
+}
+
+#[test]
+fn by_the_exact_rule_a_bias_counts_with_the_norm_behind_it() {
+    assert_eq!(behind_a_bias(Rule::Weights, false, 0.5, 0.0), [1]);
+    assert_eq!(behind_a_bias(Rule::Exact, false, 0.5, 0.0), NONE);
+    assert_eq!(behind_a_bias(Rule::Exact, false, 0.0, 0.0), [1]);
+    assert_eq!(behind_a_bias(Rule::Exact, false, -0.5, 0.0), [1]);
+    // beta + gamma * (bias - mean) / sqrt(var + eps) with beta 0: the sign is that of bias - mean.
+    assert_eq!(behind_a_bias(Rule::Weights, true, 0.5, 0.25), [1]);
+    assert_eq!(behind_a_bias(Rule::Exact, true, 0.5, 0.25), NONE);
+    assert_eq!(behind_a_bias(Rule::Exact, true, 0.5, 0.5), [1]);
+    assert_eq!(behind_a_bias(Rule::Exact, true, 0.5, 0.75), [1]);
+}
+
+#[test]
+fn a_layer_norm_leaves_only_channels_without_gain_and_shift() {
+    let config = r#"{"architectures": ["ViTForImageClassification"], "model_type": "vit", "hidden_size": 8,
+        "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}"#;
+    let of = |gain: f64, shift: f64| {
+        let mut weights = Given::default();
+        for (name, value) in [("weight", gain), ("bias", shift)] {
+            let mut vector = vec![1.0; 8];
+            vector[3] = value;
+            let norm = format!("vit.layers.0.layernorm_after.{name}");
+            weights.vectors.insert(norm, vector);
+        }
+        // A channel that arrives null at a norm leaves it as minus the mean.
+        weights
+            .zero_rows
+            .insert("vit.layers.0.attention.o_proj.weight".into(), vec![5]);
+        let found = followed(None, config, Rule::Exact, weights);
+        null_in(&found, "vit.layers.0.mlp.fc1.weight")
+    };
+    assert_eq!(of(0.0, 0.0), [3]);
+    assert_eq!(of(0.0, 0.5), NONE);
+    assert_eq!(of(1.0, 0.0), NONE);
 }
 
 const LLAMA: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 16, "intermediate_size": 24,
@@ -281,5 +383,201 @@ fn a_gain_of_zero_nulls_a_channel_behind_the_norm() {
     assert_eq!(
         null_in(&found, "model.layers.0.self_attn.q_proj.weight"),
         [3]
+    );
+}
+
+#[test]
+fn flattening_an_image_widens_a_null_channel_to_its_positions() {
+    // Channel 2 of 512 of the last convolution is 7 * 7 features: 98 to 146.
+    let found = followed(
+        Some("torchvision.models.vgg.VGG"),
+        "{}",
+        Rule::Weights,
+        zero(&[("features.28.weight", &[2]), ("classifier.0.weight", &[9])]),
+    );
+    let features: Vec<usize> = (98..147).collect();
+    assert_eq!(null_in(&found, "classifier.0.weight"), features);
+    assert_eq!(null_in(&found, "classifier.3.weight"), [9]);
+    assert!(found.unknown.is_empty(), "{:?}", found.unknown);
+}
+
+#[test]
+fn a_depthwise_convolution_keeps_a_channel_null_and_a_residual_needs_both() {
+    let of = |rows: &[(&str, &[usize])]| {
+        let class = Some("torchvision.models.mobilenetv2.MobileNetV2");
+        followed(class, "{}", Rule::Weights, zero(rows))
+    };
+    // features.2 widens 16 to 96 channels, convolves each alone, narrows to 24.
+    let found = of(&[
+        ("features.2.conv.0.0.weight", &[7]),
+        ("features.2.conv.1.0.weight", &[11]),
+    ]);
+    assert_eq!(null_in(&found, "features.2.conv.1.0.weight"), [7]);
+    assert_eq!(null_in(&found, "features.2.conv.2.weight"), [7, 11]);
+    assert_eq!(null_in(&found, "features.3.conv.0.0.weight"), NONE);
+    // features.3 keeps size and width, so its output is added to that of features.2: null where both are.
+    let found = of(&[
+        ("features.2.conv.2.weight", &[3, 4]),
+        ("features.3.conv.2.weight", &[4, 5]),
+    ]);
+    assert_eq!(null_in(&found, "features.3.conv.0.0.weight"), [3, 4]);
+    assert_eq!(null_in(&found, "features.4.conv.0.0.weight"), [4]);
+}
+
+#[test]
+fn a_gate_cannot_revive_a_channel_and_its_own_nulls_do_not_close_it() {
+    // features.4 of the large MobileNetV3: 72 channels, gated through 24.
+    let class = Some("torchvision.models.mobilenetv3.MobileNetV3");
+    let found = followed(
+        class,
+        "{}",
+        Rule::Weights,
+        zero(&[
+            ("features.4.block.1.0.weight", &[5]),
+            ("features.4.block.2.fc1.weight", &[3]),
+            ("features.4.block.2.fc2.weight", &[9]),
+        ]),
+    );
+    assert_eq!(null_in(&found, "features.4.block.2.fc1.weight"), [5]);
+    assert_eq!(null_in(&found, "features.4.block.2.fc2.weight"), [3]);
+    // hardsigmoid(0) is 1/2: channel 9 is halved, not closed.
+    assert_eq!(null_in(&found, "features.4.block.3.0.weight"), [5]);
+}
+
+#[test]
+fn a_projection_shortcut_is_followed_like_any_convolution() {
+    let of = |config: &str, rows: &[(&str, &[usize])]| {
+        let class = Some("torchvision.models.resnet.ResNet");
+        followed(class, config, Rule::Weights, zero(rows))
+    };
+    // layer2.0 projects: null where the branch and the projection are, and the next block adds to it.
+    let found = of(
+        "{}",
+        &[
+            ("layer2.0.conv2.weight", &[1, 2]),
+            ("layer2.0.downsample.0.weight", &[2, 3]),
+        ],
+    );
+    assert_eq!(null_in(&found, "layer2.1.conv1.weight"), [2]);
+    assert_eq!(null_in(&found, "layer3.0.conv1.weight"), NONE);
+    // Both of layer3.0's convolutions read what layer2.1 leaves null, behind an identity.
+    let found = of(
+        "{}",
+        &[
+            ("layer2.0.conv2.weight", &[1, 2]),
+            ("layer2.0.downsample.0.weight", &[2, 3]),
+            ("layer2.1.conv2.weight", &[2]),
+        ],
+    );
+    assert_eq!(null_in(&found, "layer3.0.conv1.weight"), [2]);
+    assert_eq!(null_in(&found, "layer3.0.downsample.0.weight"), [2]);
+    // Bottlenecks carry nulls from each convolution to the next; the head reads the last sum.
+    let bottleneck = r#"{"block": "Bottleneck", "layers": [1, 1, 1, 1]}"#;
+    let found = of(
+        bottleneck,
+        &[
+            ("layer4.0.conv1.weight", &[8]),
+            ("layer4.0.conv2.weight", &[9]),
+            ("layer4.0.conv3.weight", &[2047]),
+            ("layer4.0.downsample.0.weight", &[0, 2047]),
+        ],
+    );
+    assert_eq!(null_in(&found, "layer4.0.conv2.weight"), [8]);
+    assert_eq!(null_in(&found, "layer4.0.conv3.weight"), [9]);
+    assert_eq!(null_in(&found, "fc.weight"), [2047]);
+}
+
+#[test]
+fn a_group_reads_the_nulls_of_its_own_channels() {
+    // ResNeXt: layer1.0.conv2 has 32 groups of 4 channels. All of group 1 (4 to 7) is null, so its outputs are.
+    let found = followed(
+        Some("torchvision.models.resnet.ResNet"),
+        r#"{"block": "Bottleneck", "layers": [1, 1, 1, 1], "groups": 32, "width_per_group": 4}"#,
+        Rule::Weights,
+        zero(&[("layer1.0.conv1.weight", &[3, 4, 5, 6, 7, 8])]),
+    );
+    let conv2 = &found.layers["layer1.0.conv2.weight"];
+    assert_eq!(conv2.groups, 32);
+    assert_eq!(conv2.null_in.iter().collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8]);
+    assert_eq!(null_in(&found, "layer1.0.conv3.weight"), [4, 5, 6, 7]);
+}
+
+/// Null inputs of the layer behind attention where this row of the fused projection is zero.
+fn behind_fused(config: &str, fused: &str, row: usize, output: &str) -> Vec<usize> {
+    let found = followed(None, config, Rule::Weights, zero(&[(fused, &[row])]));
+    null_in(&found, output)
+}
+
+#[test]
+fn values_are_found_in_fused_projections_however_they_are_laid_out() {
+    // Four heads of 4. Bloom and GPT-NeoX: per head q, k, v; head 2 begins at 24, its values at 32.
+    let bloom = r#"{"architectures": ["BloomForCausalLM"], "model_type": "bloom", "hidden_size": 16, "n_head": 4, "n_layer": 1,
+        "vocab_size": 32}"#;
+    let of = |row| {
+        behind_fused(
+            bloom,
+            "transformer.h.0.self_attention.query_key_value.weight",
+            row,
+            "transformer.h.0.self_attention.dense.weight",
+        )
+    };
+    assert_eq!(of(24), NONE);
+    assert_eq!(of(31), NONE);
+    assert_eq!(of(32), [8]);
+    assert_eq!(of(35), [11]);
+    // GPT-2: q, k, v one after the other; the weight is [in, out].
+    let gpt2 = r#"{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 16, "n_head": 4, "n_layer": 1,
+        "vocab_size": 32}"#;
+    let (fused, output) = (
+        "transformer.h.0.attn.c_attn.weight",
+        "transformer.h.0.attn.c_proj.weight",
+    );
+    assert_eq!(behind_fused(gpt2, fused, 31, output), NONE);
+    assert_eq!(behind_fused(gpt2, fused, 32, output), [0]);
+    assert_eq!(behind_fused(gpt2, fused, 47, output), [15]);
+    // BigCode with one key-value head: 16 of q, 4 of k, 4 of v; the value serves every head.
+    let bigcode = gpt2
+        .replace("GPT2LMHeadModel", "GPTBigCodeForCausalLM")
+        .replace("gpt2", "gpt_bigcode");
+    assert_eq!(behind_fused(&bigcode, fused, 19, output), NONE);
+    assert_eq!(behind_fused(&bigcode, fused, 21, output), [1, 5, 9, 13]);
+    // Falcon's new decoder with two key-value heads: two groups of two q, k, v; group 1 begins at 16, its value at 28.
+    let falcon = r#"{"architectures": ["FalconForCausalLM"], "model_type": "falcon", "hidden_size": 16, "num_attention_heads": 4,
+        "num_kv_heads": 2, "num_hidden_layers": 1, "vocab_size": 32, "new_decoder_architecture": true, "multi_query": true}"#;
+    let (fused, output) = (
+        "transformer.h.0.self_attention.query_key_value.weight",
+        "transformer.h.0.self_attention.dense.weight",
+    );
+    assert_eq!(behind_fused(falcon, fused, 27, output), NONE);
+    assert_eq!(behind_fused(falcon, fused, 30, output), [10, 14]);
+}
+
+#[test]
+fn a_tail_of_latent_attention_is_of_values() {
+    // Two heads of 4 + 3 rows: the values of head 1 begin at 11. The latent is 8 of 8 + 2 rows.
+    let config = r#"{"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "hidden_size": 16,
+        "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 32,
+        "q_lora_rank": null, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 2, "v_head_dim": 3,
+        "first_k_dense_replace": 1}"#;
+    let found = followed(
+        None,
+        config,
+        Rule::Weights,
+        zero(&[
+            ("model.layers.0.self_attn.kv_b_proj.weight", &[3, 4, 7, 12]),
+            (
+                "model.layers.0.self_attn.kv_a_proj_with_mqa.weight",
+                &[5, 9],
+            ),
+        ]),
+    );
+    // Rows 3 and 7 are of keys; 4 is value 0 of head 0, 12 is value 1 of head 1.
+    assert_eq!(
+        null_in(&found, "model.layers.0.self_attn.o_proj.weight"),
+        [0, 4]
+    );
+    assert_eq!(
+        null_in(&found, "model.layers.0.self_attn.kv_b_proj.weight"),
+        [5]
     );
 }

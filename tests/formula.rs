@@ -504,6 +504,8 @@ fn sums_and_products_of_nothing_are_zero_and_one() {
 fn split_cuts_a_string() {
     check("split('p2c|c2p', '|')", "['p2c', 'c2p']");
     check("split('', '|')", "['']");
+    check("flat([[1, 'M'], [], [[2]]])", "[1, 'M', [2]]");
+    check("flat([])", "[]");
 }
 
 #[test]
@@ -811,6 +813,7 @@ fn functions_say_what_they_need() {
     fails("sum(3)", 1, "`sum` needs a list");
     fails("log2(0)", 1, "`log2` needs a positive number, got 0");
     fails("split('a', '')", 1, "`split` needs");
+    fails("flat([[1], 2])", 1, "`flat` needs");
     fails("conv_out(8, 3, 0, 1)", 1, "stride 0");
     fails("conv_out(2, 3, 1, 0)", 1, "smaller than the kernel");
     fails("pairs(-1, 0)", 1, "S and past of 0 or more");

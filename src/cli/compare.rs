@@ -4,9 +4,9 @@ use super::args::{CompareArgs, FormatArg, NullRuleArg};
 use super::progress::ScanBar;
 use super::{Exit, Failure, Outcome, database, input, to_json, usage, write_out};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
-use crate::db::Db;
+use crate::db::{Db, Tensors};
 use crate::flow::Rule;
-use crate::join::Headers;
+use crate::join::{Headers, fits};
 use crate::model::{Asked, Model, ModelError};
 use crate::report::compare::{CompareMeta, CompareNote, Pair, csv, json, table};
 use crate::source::{self, ModelFiles, Settings, SourceKind};
@@ -389,26 +389,36 @@ fn model<'d>(
     }
     let graphs = db.graphs()?;
     let weights = &side.headers.weights;
-    let names: Vec<&str> = weights.weights.iter().map(|weight| &*weight.name).collect();
-    let shape = |name: &str| weights.get(name).and_then(|weight| weight.shape.as_deref());
+    let named = weights.weights.iter();
+    let tensors = Tensors::new(named.map(|weight| (&*weight.name, weight.shape.as_deref())));
     for graph in graphs
         .iter()
         .filter(|graph| name == "auto" || *graph.name == *name)
     {
-        let Some(told) = graph.config_of(shape, &names) else {
+        let Some(told) = graph.config_of(&tensors) else {
             if name == "auto" {
                 continue;
             }
             return Err(input(format!(
-                "--graph {name}: the checkpoint lacks one of {}",
+                "--graph {name}: the checkpoint lacks one of {}, or has other shapes",
                 graph.when.join(", ")
             )));
         };
         // A config that lies beside it says more than names do.
         let beside = configs.iter().find_map(|files| files.config.clone());
         let config = merged(told, beside.as_deref());
-        let model = Model::load(db, config, Some(&graph.class)).map_err(fail)?;
-        return Ok(Some((model, graph.name.to_string())));
+        // Names tell a model only together with all shapes; a conjecture that does not even expand is none.
+        let mut resembling = None;
+        for class in &graph.classes {
+            let model = Model::load(db, config.clone(), Some(class)).map_err(fail)?;
+            if fits(&model, &side.headers).unwrap_or(false) {
+                return Ok(Some((model, graph.name.to_string())));
+            }
+            resembling.get_or_insert(model);
+        }
+        if name != "auto" {
+            return Ok(resembling.map(|model| (model, graph.name.to_string())));
+        }
     }
     if name == "auto" {
         return Ok(None);

@@ -22,7 +22,7 @@ pub use entry::{
     MemoryAnalysis, Parameter, Precision, Row, RowKind, Task, Tie, Traffic,
 };
 pub use error::{DbError, Fault};
-pub use graphs::{Derived, Graph};
+pub use graphs::{Graph, Tensors};
 pub use quantization::{Quantization, Rule};
 pub use stored::{Assembled, Conventions, Extra, Join, OnDisk, Piece};
 

@@ -8,6 +8,7 @@
 //! **What is not known passes no null channel**: a module without `forward`, a reshape, an unknown class. Costs are then too
 //! high, never too low.
 
+mod known;
 mod rules;
 mod walk;
 
@@ -20,7 +21,7 @@ use crate::channels::Channels;
 pub enum Rule {
     /// All its weights over inputs that are not null are zero, whatever bias and norm add.
     Weights,
-    /// It is exactly zero, bias and norm included.
+    /// It is exactly zero: what bias and norm make of it is counted, and what an activation cuts off again.
     Exact,
 }
 

@@ -1,20 +1,18 @@
 //! What each primitive of `forward` does to null channels.
 //!
-//! Signals in, the null channels of the result out. A rule that needs weights asks for them by path; what a rule does not
-//! say is not null.
+//! What is known of the arguments in, what is known of the result out. A rule that needs weights asks for them by path; what
+//! a rule does not say is not known.
 
+use super::known::Known;
 use super::{Rule, Weights};
 use crate::channels::Channels;
 use crate::value::Value;
-
-/// What flows, in this domain: its channels and those that are null.
-pub(super) type Signal = Channels;
 
 /// An argument of a primitive.
 pub(super) enum Given<'a> {
     /// What flows, and over how many positions of an image.
     Signal {
-        nulls: &'a Signal,
+        known: &'a Known,
         positions: Option<usize>,
     },
     /// The path of a tensor of the module, and its shape.
@@ -32,28 +30,28 @@ pub(super) struct Seen {
     pub null_out: Channels,
 }
 
-/// The null channels of `name(args)`, which has `width` channels, and the layer if it is one.
+/// What is known of `name(args)`, which has `width` channels, and the layer if it is one.
 pub(super) fn apply<W: Weights>(
     name: &str,
     args: &[Given<'_>],
     width: usize,
     rule: Rule,
     weights: &mut W,
-) -> Result<(Signal, Option<Seen>), W::Error> {
-    let none = || Ok((Channels::none(width), None));
-    let Some(Given::Signal { nulls, positions }) = args.first() else {
+) -> Result<(Known, Option<Seen>), W::Error> {
+    let none = || Ok((Known::nothing(width), None));
+    let Some(Given::Signal { known, positions }) = args.first() else {
         return none();
     };
-    let x: &Channels = nulls;
+    let x: &Channels = &known.nulls;
     let int = |at: usize| match args.get(at) {
         Some(Given::Value(value)) => value.as_int().and_then(|n| usize::try_from(n).ok()),
         _ => None,
     };
-    let fitting = |nulls: Signal| {
+    let fitting = |nulls: Channels| {
         if nulls.width() == width {
-            nulls
+            nulls.into()
         } else {
-            Channels::none(width)
+            Known::nothing(width)
         }
     };
     match name {
@@ -64,14 +62,22 @@ pub(super) fn apply<W: Weights>(
         // f(0) = 0, or zeros among zeros.
         "keep" | "mean" | "pool2d" | "resize" | "subsample" | "at" | "length" | "tokens"
         | "grid" | "pad2d" => Ok((fitting(x.clone()), None)),
-        "batch_norm" => Ok((fitting(batch_norm(x, args, rule, weights)?), None)),
-        "scale" => {
-            let mut nulls = x.clone();
-            if let Some(Given::Tensor { path, .. }) = args.get(1)
-                && let Some(gains) = weights.vector(path)?
-                && gains.len() == nulls.width()
-            {
-                nulls = nulls.or(&Channels::of(gains.len(), |channel| gains[channel] == 0.0));
+        "relu" if x.width() == width => {
+            let negative = |channel| known.number(channel).filter(|n| *n < 0.0);
+            let cut = Channels::of(width, |channel| negative(channel).is_some());
+            Ok((fitting(x.or(&cut)), None))
+        }
+        "batch_norm" if rule == Rule::Weights => Ok((fitting(x.clone()), None)),
+        "batch_norm" if x.width() == width => Ok((batch_norm(known, args, weights)?, None)),
+        "scale" => Ok((
+            fitting(x.or(&zeros(args.get(1), x.width(), weights)?)),
+            None,
+        )),
+        // Mean and deviation are taken over the channels, so a zero among them does not stay one.
+        "layer_norm" => {
+            let mut nulls = zeros(args.get(1), width, weights)?;
+            if let Some(shift @ Given::Tensor { .. }) = args.get(2) {
+                nulls = nulls.and(&zeros(Some(shift), width, weights)?);
             }
             Ok((fitting(nulls), None))
         }
@@ -84,13 +90,13 @@ pub(super) fn apply<W: Weights>(
         }
         "concat" => {
             let part = |given: &Given<'_>| match given {
-                Given::Signal { nulls, .. } => Some((*nulls).clone()),
+                Given::Signal { known, .. } => Some(known.nulls.clone()),
                 _ => None,
             };
             let parts: Option<Vec<Channels>> = args.iter().map(part).collect();
             Ok((
                 parts.map_or_else(
-                    || Channels::none(width),
+                    || Known::nothing(width),
                     |parts| fitting(Channels::concat(&parts)),
                 ),
                 None,
@@ -102,15 +108,27 @@ pub(super) fn apply<W: Weights>(
             };
             Ok((fitting(x.part(i, of)), None))
         }
+        "slice" => {
+            let (Some(first), Some(count)) = (int(1), int(2)) else {
+                return none();
+            };
+            let runs = int(3).unwrap_or(1);
+            // Of channels that are not known, no part is.
+            if runs == 0 || first.saturating_add(count) > x.width() / runs {
+                return none();
+            }
+            Ok((fitting(x.slice(first, count, runs)), None))
+        }
         // A reshape to the channels there are is none.
         "channels" => Ok((fitting(x.clone()), None)),
         "flatten" => Ok((fitting(x.each(positions.unwrap_or(1))), None)),
         "attention" => {
-            let (Some(Given::Signal { nulls: v, .. }), Some(heads), Some(kv_heads)) =
+            let (Some(Given::Signal { known, .. }), Some(heads), Some(kv_heads)) =
                 (args.get(2), int(3), int(4))
             else {
                 return none();
             };
+            let v = &known.nulls;
             // Rows of scores sum values over positions, channel by channel; queries and keys make no channel null.
             if kv_heads == 0 || heads % kv_heads != 0 || v.width() % kv_heads != 0 {
                 return none();
@@ -125,23 +143,39 @@ pub(super) fn apply<W: Weights>(
     }
 }
 
+/// Where the vector of an argument is 0; nowhere if there is no such vector of that width at hand.
+fn zeros<W: Weights>(
+    given: Option<&Given<'_>>,
+    width: usize,
+    weights: &mut W,
+) -> Result<Channels, W::Error> {
+    let numbers = match given {
+        Some(Given::Tensor { path, .. }) => weights.vector(path)?,
+        _ => None,
+    };
+    Ok(match numbers.filter(|numbers| numbers.len() == width) {
+        Some(numbers) => Channels::of(width, |channel| numbers[channel] == 0.0),
+        None => Channels::none(width),
+    })
+}
+
 /// A layer: weights in argument 1, a bias in argument `bias_at`.
 fn layer<W: Weights>(
-    x: &Signal,
+    x: &Channels,
     args: &[Given<'_>],
     bias_at: usize,
     groups: usize,
     transposed: bool,
     rule: Rule,
     weights: &mut W,
-) -> Result<(Signal, Option<Seen>), W::Error> {
+) -> Result<(Known, Option<Seen>), W::Error> {
     let Some(Given::Tensor { path, shape }) = args.get(1) else {
-        return Ok((Channels::none(0), None));
+        return Ok((Known::nothing(0), None));
     };
     let (rows, inputs) = match (transposed, shape.first(), shape.get(1)) {
         (false, Some(rows), Some(inputs)) => (*rows, inputs.saturating_mul(groups)),
         (true, Some(inputs), Some(rows)) => (*rows, *inputs),
-        _ => return Ok((Channels::none(0), None)),
+        _ => return Ok((Known::nothing(0), None)),
     };
     let null_in = if x.width() == inputs {
         x.clone()
@@ -150,11 +184,13 @@ fn layer<W: Weights>(
     };
     let null_out = weights.null_rows(path, &null_in, groups, transposed)?;
     let passed = match (rule, args.get(bias_at)) {
-        (Rule::Exact, Some(Given::Tensor { path, .. })) => match weights.vector(path)? {
-            Some(bias) => null_out.and(&Channels::of(rows, |row| bias.get(row) == Some(&0.0))),
-            None => Channels::none(rows),
-        },
-        _ => null_out.clone(),
+        // A row of zeros leaves its bias everywhere.
+        (Rule::Exact, Some(Given::Tensor { path, .. })) if !null_out.is_empty() => {
+            let bias = weights.vector(path)?.unwrap_or_default();
+            let left = |row| bias.get(row).copied().filter(|_| null_out.contains(row));
+            Known::of(rows, left)
+        }
+        _ => null_out.clone().into(),
     };
     let seen = Seen {
         tensor: path.clone(),
@@ -166,39 +202,35 @@ fn layer<W: Weights>(
     Ok((passed, Some(seen)))
 }
 
-/// `batch_norm(x, weight, bias, running_mean, running_var, eps)`: by the exact rule a null channel stays null if the norm
-/// shifts it by nothing: beta - gamma * mean / sqrt(var + eps) = 0.
+/// `batch_norm(x, weight, bias, running_mean, running_var, eps)` by the exact rule: a channel that is the number n
+/// everywhere becomes beta + gamma * (n - mean) / sqrt(var + eps), and with a gain of 0 any channel becomes beta.
 fn batch_norm<W: Weights>(
-    x: &Signal,
+    x: &Known,
     args: &[Given<'_>],
-    rule: Rule,
     weights: &mut W,
-) -> Result<Signal, W::Error> {
-    if rule == Rule::Weights || x.is_empty() {
-        return Ok(x.clone());
-    }
+) -> Result<Known, W::Error> {
+    let width = x.nulls.width();
     let mut vectors = Vec::new();
     for at in 1..=4 {
-        match args.get(at) {
-            Some(Given::Tensor { path, .. }) => match weights.vector(path)? {
-                Some(values) => vectors.push(values),
-                None => return Ok(Channels::none(x.width())),
-            },
-            _ => return Ok(Channels::none(x.width())),
+        let vector = match args.get(at) {
+            Some(Given::Tensor { path, .. }) => weights.vector(path)?,
+            _ => None,
+        };
+        match vector.filter(|numbers| numbers.len() == width) {
+            Some(numbers) => vectors.push(numbers),
+            None => return Ok(Known::nothing(width)),
         }
     }
     let eps = match args.get(5) {
         Some(Given::Value(value)) => value.to_f64().unwrap_or(0.0),
         _ => 0.0,
     };
-    let still = Channels::of(x.width(), |channel| {
-        let at = |which: usize| vectors[which].get(channel).copied();
-        match (at(0), at(1), at(2), at(3)) {
-            (Some(gamma), Some(beta), Some(mean), Some(var)) => {
-                beta - gamma * mean / (var + eps).sqrt() == 0.0
-            }
-            _ => false,
+    Ok(Known::of(width, |channel| {
+        let [gamma, beta, mean, var] = [0, 1, 2, 3].map(|which: usize| vectors[which][channel]);
+        if gamma == 0.0 {
+            return Some(beta);
         }
-    });
-    Ok(x.and(&still))
+        let number = x.number(channel)?;
+        Some(beta + gamma * (number - mean) / (var + eps).sqrt())
+    }))
 }

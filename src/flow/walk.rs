@@ -4,6 +4,7 @@
 //! is what the last statement of its `forward` gives; lists and sequences pass on what the item before gave; a module
 //! without `forward` runs its children on something unknown and gives something unknown.
 
+use super::known::Known;
 use super::rules::{self, Given, Seen};
 use super::{Rule, Weights};
 use crate::channels::Channels;
@@ -51,22 +52,31 @@ pub fn nulls<W: Weights>(
         weights,
         nulls: Nulls::default(),
     };
-    walk.module(root, "", Signal::unknown())?;
+    let input = Signal::of(Flow {
+        s: walk.length(root),
+        ..Flow::default()
+    });
+    walk.module(root, "", input)?;
     Ok(walk.nulls)
 }
 
-/// A value on its way: its sizes and its null channels.
+/// A value on its way: its sizes and what is known of its channels.
 #[derive(Clone, Debug)]
 struct Signal {
     flow: Flow,
-    nulls: Channels,
+    known: Known,
 }
 
 impl Signal {
     fn unknown() -> Signal {
+        Signal::of(Flow::default())
+    }
+
+    /// Sizes of which no channel is known to be null.
+    fn of(flow: Flow) -> Signal {
         Signal {
-            flow: Flow::default(),
-            nulls: Channels::none(0),
+            flow,
+            known: Known::nothing(0),
         }
     }
 
@@ -118,13 +128,14 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
             return self.statements(statements, node, path, input);
         }
         let chain = entry.container || matches!(entry.children, Children::Numbered(_));
+        // Sizes are passed on as the expansion passed them.
+        let sizes = Signal::of(Flow {
+            c: None,
+            ..input.flow
+        });
         let mut signal = input;
         for (name, child) in &node.children {
-            let given = if chain {
-                signal.clone()
-            } else {
-                Signal::unknown()
-            };
+            let given = if chain { signal.clone() } else { sizes.clone() };
             let output = self.module(child, &path_below(path, name), given)?;
             if chain {
                 signal = output;
@@ -136,7 +147,14 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
         if !node.children.is_empty() {
             self.nulls.unknown.push(path.to_string());
         }
-        Ok(Signal::unknown())
+        Ok(sizes)
+    }
+
+    /// Positions of what arrives at the root.
+    fn length(&mut self, root: &Node<'e>) -> Option<i128> {
+        let name = Expr::new(0, Kind::Name(Name::new("S")));
+        let value = self.evaluator.value(&root.scope, &name);
+        value.ok().and_then(|(value, _)| value.as_int())
     }
 
     fn statements(
@@ -175,25 +193,26 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
                 );
                 Ok(match (a, b) {
                     (Got::Signal(a), Got::Signal(b)) => {
-                        let nulls = match operator {
-                            Binary::Add | Binary::Sub => a.nulls.and(&b.nulls),
-                            Binary::Mul => a.nulls.or(&b.nulls),
-                            _ => Channels::none(a.nulls.width()),
+                        let known = match operator {
+                            Binary::Add => a.known.sum(&b.known, 1.0),
+                            Binary::Sub => a.known.sum(&b.known, -1.0),
+                            Binary::Mul => a.known.product(&b.known),
+                            _ => Known::nothing(a.known.nulls.width()),
                         };
                         Got::Signal(Signal {
                             flow: a.flow.broadcast(b.flow),
-                            nulls,
+                            known,
                         })
                     }
                     // A number is added to, or multiplied with, every channel.
                     (Got::Signal(a), _) | (_, Got::Signal(a)) => {
                         let keeps = matches!(operator, Binary::Mul | Binary::Div);
-                        let nulls = if keeps {
-                            a.nulls
+                        let known = if keeps {
+                            a.known.nulls.into()
                         } else {
-                            Channels::none(a.nulls.width())
+                            Known::nothing(a.known.nulls.width())
                         };
-                        Got::Signal(Signal { nulls, ..a })
+                        Got::Signal(Signal { known, ..a })
                     }
                     _ => self.value(expr, frame),
                 })
@@ -269,11 +288,11 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
             .filter(|c| *c <= 1 << 28)
             .unwrap_or(0);
         let given: Vec<Given<'_>> = got.iter().map(given).collect();
-        let (nulls, seen) = rules::apply(name.as_str(), &given, width, self.rule, self.weights)?;
+        let (known, seen) = rules::apply(name.as_str(), &given, width, self.rule, self.weights)?;
         if let Some(seen) = seen {
             self.layer(seen, flow);
         }
-        Ok(Got::Signal(Signal { flow, nulls }))
+        Ok(Got::Signal(Signal { flow, known }))
     }
 
     /// A layer that is called again is null only where it is null at every call.
@@ -314,7 +333,7 @@ fn size_of(got: &Got) -> Arg {
 fn given(got: &Got) -> Given<'_> {
     match got {
         Got::Signal(signal) => Given::Signal {
-            nulls: &signal.nulls,
+            known: &signal.known,
             positions: signal.positions(),
         },
         Got::Tensor { path, shape } => Given::Tensor {

@@ -2,7 +2,7 @@
 
 use super::eval::{Budget, EvalErrorKind, Names};
 use super::suggest::did_you_mean;
-use crate::value::{Name, Value, floor_div_int};
+use crate::value::{MAX_ITEMS, Name, Value, ValueError, floor_div_int};
 use std::ops::RangeInclusive;
 
 /// A function of the formula language.
@@ -58,6 +58,12 @@ pub const FUNCTIONS: &[Function] = &[
         arity: 3..=3,
         doc: "expected_distinct(E, k, T): experts touched by T tokens that each choose k of E at random, E * (1 - (1 - k/E) ** T); a float",
         code: Pure(expected_distinct),
+    },
+    Function {
+        name: "flat",
+        arity: 1..=1,
+        doc: "flat(list): the lists of a list, one after the other",
+        code: Pure(flat),
     },
     Function {
         name: "floor",
@@ -271,6 +277,23 @@ pub(crate) fn expected_distinct(args: &[Value]) -> Result<Value, EvalErrorKind> 
     Ok(Value::Float(
         experts * (1.0 - (1.0 - chosen / experts).powf(tokens)),
     ))
+}
+
+fn flat(args: &[Value]) -> Result<Value, EvalErrorKind> {
+    let Value::List(lists) = &args[0] else {
+        return Err(wrong("flat", "a list of lists", &args[0]));
+    };
+    let mut items = Vec::new();
+    for list in lists.iter() {
+        let Value::List(list) = list else {
+            return Err(wrong("flat", "a list of lists", list));
+        };
+        if items.len() + list.len() > MAX_ITEMS {
+            return Err(ValueError::TooLong(MAX_ITEMS).into());
+        }
+        items.extend(list.iter().cloned());
+    }
+    Ok(Value::List(items.into()))
 }
 
 fn len(args: &[Value]) -> Result<Value, EvalErrorKind> {

@@ -17,7 +17,7 @@ mod names;
 use crate::checkpoint::packed::{Padding, Settings, Weights, weights};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::db::{Conventions, DbError, Piece};
-use crate::model::{Model, ModelError, Node, Stored, Tree, path_below};
+use crate::model::{Asked, Model, ModelError, Node, Stored, Tree, path_below};
 use crate::source::Files;
 use crate::units;
 use crate::value::Object;
@@ -148,6 +148,13 @@ pub fn join<'e>(
     findings.extend(estimated);
     findings.extend(left_over(&extras, &finder));
     Ok(Joined { tree, findings })
+}
+
+/// Whether a model is the one of a checkpoint: every parameter is there in its shape, and no tensor besides.
+pub fn fits(model: &Model<'_>, headers: &Headers) -> Result<bool, ModelError> {
+    let tree = model.expand(&model.workload(&Asked::default())?)?;
+    let joined = join(model, tree, headers, 1)?;
+    Ok(!joined.findings.iter().any(|finding| finding.mismatch))
 }
 
 /// Which weights of a checkpoint hold each tensor and buffer of a tree, by path: their numbers in [`Weights::weights`].

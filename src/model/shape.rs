@@ -173,6 +173,11 @@ pub const PRIMITIVES: &[Primitive] = &[
         shape: same,
     },
     Primitive {
+        name: "layer_norm",
+        doc: "layer_norm(x, weight, bias): mean and deviation over the channels, then gain and shift",
+        shape: same,
+    },
+    Primitive {
         name: "length",
         doc: "length(x, s): a sequence of s positions",
         shape: |a| {
@@ -243,6 +248,11 @@ pub const PRIMITIVES: &[Primitive] = &[
         },
     },
     Primitive {
+        name: "relu",
+        doc: "relu(x): an activation that is 0 for 0 and below",
+        shape: same,
+    },
+    Primitive {
         name: "resize",
         doc: "resize(x, h, w)",
         shape: |a| {
@@ -279,6 +289,11 @@ pub const PRIMITIVES: &[Primitive] = &[
                 ..Flow::default()
             })
         },
+    },
+    Primitive {
+        name: "slice",
+        doc: "slice(x, first, count, runs): count channels from the first on, of each of so many equal runs (1)",
+        shape: slice,
     },
     Primitive {
         name: "softmax",
@@ -528,6 +543,20 @@ fn pool2d(a: &Args<'_>) -> Result<Flow, String> {
         w: Some(side(x.w, "W")?),
         ..x
     })
+}
+
+fn slice(a: &Args<'_>) -> Result<Flow, String> {
+    let (x, first, count, runs) = (a.flow(0)?, a.int(1)?, a.int(2)?, a.int_or(3, 1)?);
+    let fits = |c: i128| runs > 0 && c % runs == 0 && c / runs - first >= count;
+    match x.c {
+        Some(c) if !fits(c) => Err(format!(
+            "{c} channels are not {runs} runs of {first} + {count} or more"
+        )),
+        _ => Ok(Flow {
+            c: runs.checked_mul(count),
+            ..x
+        }),
+    }
 }
 
 fn subsample(a: &Args<'_>) -> Result<Flow, String> {
