@@ -118,6 +118,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod compare;
 pub mod db;
+pub mod device;
 pub mod dtype;
 pub mod flow;
 pub mod formula;

@@ -18,6 +18,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("kernels", 2),
     ("formula", 1),
     ("memory", 1),
+    ("device", 1),
     ("source", 1),
     ("value", 0),
     ("json", 0),

@@ -26,6 +26,8 @@ pub(super) enum Command {
     Stats(StatsArgs),
     /// Join statistics of parts of a checkpoint
     Merge(MergeArgs),
+    /// Check and time the ternary kernels of this machine
+    BenchKernel(BenchKernelArgs),
     /// The module database: look, check, evaluate
     Db(DbArgs),
     /// Models whose configs are embedded
@@ -437,6 +439,84 @@ pub(super) enum FormatArg {
     Json,
     Csv,
     Markdown,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Each kernel is first held against the scalar one. Ratios stand beside probes that run in the same moments: a
+plain read of memory, and the kernel's multiplying instruction alone.
+
+Examples:
+  bitcost bench-kernel                                         BitNet-2B-4T and Llama-7B, within 3 minutes
+  bitcost bench-kernel --shape 1x2560x6912 --threads 1,2
+  bitcost bench-kernel --model-id microsoft/bitnet-b1.58-2B-4T --packing 1.6
+  bitcost bench-kernel --shape 128x4096x4096 --kernel avx2-2.0 --baseline --format json"
+)]
+pub(super) struct BenchKernelArgs {
+    /// Products to time: tokens, rows and columns of the weights (repeatable, or separated by commas)
+    #[arg(long, value_name = "MxNxK", value_delimiter = ',', value_parser = parse_shape, conflicts_with = "model_id")]
+    pub shape: Vec<crate::kernels::measure::Shape>,
+    /// Time the linear layers of a model instead
+    #[arg(long = "model-id", alias = "model_id", value_name = "MODEL")]
+    pub model_id: Option<String>,
+    /// Numbers of threads; without, one and all cores
+    #[arg(long, value_name = "T", value_delimiter = ',', value_parser = parse_threads)]
+    pub threads: Vec<usize>,
+    /// Only these kernels (repeatable, or separated by commas)
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        env = "BITCOST_KERNEL"
+    )]
+    pub kernel: Vec<String>,
+    /// Only kernels of a packing: 2.0 or 1.6 bits a weight
+    #[arg(long, value_name = "BITS", value_parser = parse_packing)]
+    pub packing: Option<crate::kernels::Packing>,
+    /// Time dense products of another library beside them
+    #[arg(long)]
+    pub baseline: bool,
+    /// Lay the entries of a file over the module database (repeatable)
+    #[arg(long = "module-db", value_name = "FILE")]
+    pub module_db: Vec<PathBuf>,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Format of the report
+    #[arg(long, default_value = "table")]
+    pub format: FormatArg,
+    /// Write the report to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+}
+
+/// More threads than any machine has are a slip.
+const MAX_THREADS: usize = 1024;
+
+fn parse_threads(text: &str) -> Result<usize, String> {
+    let threads = text
+        .parse()
+        .ok()
+        .filter(|threads| (1..=MAX_THREADS).contains(threads));
+    threads.ok_or_else(|| format!("threads are 1 to {MAX_THREADS}"))
+}
+
+fn parse_shape(text: &str) -> Result<crate::kernels::measure::Shape, String> {
+    let sizes: Option<Vec<usize>> = text.split('x').map(|size| size.parse().ok()).collect();
+    match sizes.as_deref() {
+        Some(&[m, n, k]) if m > 0 && n > 0 && k > 0 => {
+            Ok(crate::kernels::measure::Shape { m, n, k })
+        }
+        _ => Err("a product is tokens, rows and columns, as 1x2560x6912".into()),
+    }
+}
+
+fn parse_packing(text: &str) -> Result<crate::kernels::Packing, String> {
+    let known = crate::kernels::Packing::ALL;
+    let found = known.into_iter().find(|packing| packing.name() == text);
+    found.ok_or_else(|| "weights are packed to 2.0 or 1.6 bits".into())
 }
 
 fn parse_dtype(text: &str) -> Result<u32, String> {

@@ -5,6 +5,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod baseline;
+mod bench_kernel;
 mod catalog;
 mod compare;
 mod db;
@@ -117,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::BenchKernel(args) => bench_kernel::run(&args),
         Command::Db(args) => db::run(args),
         Command::Catalog(args) => catalog::run(&args),
         #[cfg(feature = "hub")]

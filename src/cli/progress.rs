@@ -56,6 +56,33 @@ impl Drop for ScanBar {
     }
 }
 
+/// A bar of steps, each named while it is done; drawn on a terminal only.
+pub(super) struct StepBar(ProgressBar);
+
+impl StepBar {
+    pub(super) fn new(steps: u64, quiet: bool) -> StepBar {
+        let target = match quiet {
+            true => ProgressDrawTarget::hidden(),
+            false => ProgressDrawTarget::stderr(),
+        };
+        let template = "{bar:30} {pos}/{len} {msg}";
+        let style = ProgressStyle::with_template(template).expect("the template is well formed");
+        StepBar(ProgressBar::with_draw_target(Some(steps), target).with_style(style))
+    }
+
+    /// The next step begins.
+    pub(super) fn step(&self, name: &str) {
+        self.0.set_message(name.to_string());
+        self.0.inc(1);
+    }
+}
+
+impl Drop for StepBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 #[cfg(feature = "hub")]
 pub(super) mod bars {
     //! The bars, drawn by indicatif on standard error; it draws nothing where that is no terminal.

@@ -332,7 +332,7 @@ impl Loop for Quantize<'_> {
     }
 }
 
-/// From `[tokens][columns]` to `[columns / 4][tokens][4]`.
+/// From `[tokens][columns]` to `[columns / 4][tokens][4]`: words of four codes change rows for columns.
 struct Interleave<'x> {
     rows: &'x [i8],
     width: usize,
@@ -343,16 +343,30 @@ impl Loop for Interleave<'_> {
     type Out = ();
     #[inline(always)]
     fn run(self) {
-        let padded = self.rows.len() / self.width;
-        let (rows, _) = self.rows.as_chunks::<4>();
-        let (codes, _) = self.codes.as_chunks_mut::<4>();
-        for token in 0..self.width {
-            let row = &rows[token * padded / 4..][..padded / 4];
-            for (four, to) in row
-                .iter()
-                .zip(codes.iter_mut().skip(token).step_by(self.width))
-            {
-                *to = *four;
+        match self.width {
+            TOKENS => turn::<TOKENS>(self.rows, self.codes),
+            7 => turn::<7>(self.rows, self.codes),
+            6 => turn::<6>(self.rows, self.codes),
+            5 => turn::<5>(self.rows, self.codes),
+            4 => turn::<4>(self.rows, self.codes),
+            3 => turn::<3>(self.rows, self.codes),
+            _ => turn::<2>(self.rows, self.codes),
+        }
+    }
+}
+
+/// Turns four words of each token at a time: of these the compiler makes vectors.
+#[inline(always)]
+fn turn<const T: usize>(rows: &[i8], codes: &mut [i8]) {
+    let padded = rows.len() / T;
+    let rows: [&[[i8; 16]]; T] =
+        std::array::from_fn(|token| rows[token * padded..][..padded].as_chunks().0);
+    let (codes, _) = codes.as_chunks_mut::<4>();
+    for (at, codes) in codes.chunks_exact_mut(4 * T).enumerate() {
+        let words: [&[[i8; 4]]; T] = std::array::from_fn(|token| rows[token][at].as_chunks().0);
+        for word in 0..4 {
+            for token in 0..T {
+                codes[word * T + token] = words[token][word];
             }
         }
     }

@@ -20,6 +20,7 @@
 //! - `scalar.rs`: what a kernel computes; runs everywhere
 //! - `x86/`, `arm/`: the same for the vectors of a machine, one file for an instruction set
 //! - `multiply.rs`: a kernel over a whole product
+//! - [`measure`]: how fast kernels are
 //! - [`probe`]: what the machine can do at most
 //! - `pool.rs`: threads that wait for work without sleeping
 //!
@@ -35,6 +36,7 @@
 
 mod activations;
 mod error;
+pub mod measure;
 mod multiply;
 pub mod packing;
 mod pool;
@@ -49,7 +51,7 @@ pub use error::KernelError;
 pub use multiply::{RowScale, Scaling, accumulate, multiply};
 pub use packing::{Counts, Packed, Packing};
 pub use pool::Pool;
-pub use table::{Isa, KERNELS, Kernel, Runnable, available, best, by_name};
+pub use table::{Isa, KERNELS, Kernel, Runnable, available, best, best_of, by_name};
 
 /// The most tokens of a block.
 pub const TOKENS: usize = 8;

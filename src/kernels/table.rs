@@ -237,6 +237,17 @@ pub fn best(packing: Packing, tokens: usize) -> Runnable {
         .expect("the scalar kernels run everywhere")
 }
 
+/// The kernel of some instructions, if this machine has them, else the scalar one.
+pub fn best_of(isa: Isa, packing: Packing) -> Runnable {
+    let mut of_packing = available()
+        .iter()
+        .filter(|kernel| kernel.packing == packing);
+    let found = of_packing.clone().find(|kernel| kernel.isa == isa);
+    *found
+        .or_else(|| of_packing.next())
+        .expect("the scalar kernels run everywhere, and are the first")
+}
+
 /// The kernel of a name, if this machine runs it.
 pub fn by_name(name: &str) -> Result<Runnable, KernelError> {
     if let Some(kernel) = available().iter().find(|kernel| kernel.name == name) {

@@ -1,5 +1,6 @@
 //! One analysis, several formats: each file here holds one format and no numbers of its own.
 
+pub mod bench;
 pub mod column;
 pub mod compare;
 pub mod csv;

@@ -196,6 +196,18 @@ impl Packed {
         Ok((0..copies).map(copy).collect())
     }
 
+    /// The rows of some groups alone, where they lie.
+    pub fn part(&self, groups: Range<usize>) -> Packed {
+        let each = self.packing.group_bytes(self.cols);
+        let start = self.range.start;
+        Packed {
+            rows: self.rows.min(groups.end * ROWS) - groups.start * ROWS,
+            memory: self.memory.clone(),
+            range: start + groups.start * each..start + groups.end * each,
+            ..*self
+        }
+    }
+
     /// All bytes of the region that it lies in, its neighbours' too.
     pub fn region(&self) -> &[u8] {
         self.memory.bytes()

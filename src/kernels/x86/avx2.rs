@@ -123,6 +123,7 @@ fn tile<const T: usize>(
     let mask = _mm256_set1_epi8(3);
     let mut sums = [[_mm256_setzero_si256(); 2]; T];
     for (block, x) in blocks.iter().zip(x.chunks_exact(16 * tokens)) {
+        ask_ahead(block[64 * half..].as_ptr());
         let codes = [load(block, 2 * half), load(block, 2 * half + 1)];
         for plane in 0..4 {
             let down = |codes: __m256i| {

@@ -93,6 +93,8 @@ fn tile<const T: usize>(group: &[u8], x: &[i8], out: &mut [i32]) {
     let mut sums = [[_mm512_setzero_si512(); 2]; T];
     let (blocks, _) = group.as_chunks::<BLOCK_BYTES>();
     for (block, x) in blocks.iter().zip(x.chunks_exact(16 * T)) {
+        ask_ahead(block.as_ptr());
+        ask_ahead(block[64..].as_ptr());
         let codes = load(block);
         let plane = |half: usize, plane: usize| {
             let down = match plane {
