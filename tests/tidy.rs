@@ -55,7 +55,7 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) {
 fn sources() -> Vec<(PathBuf, String)> {
     let mut paths = Vec::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "tests", "benches", "examples"] {
         files(&root.join(folder), &mut paths);
     }
     paths

@@ -4,6 +4,7 @@
 //! BitNet models compute. Here **a scale is what a code of 1 stands for**, `max(mean|W|, 1e-5)`; files that store its reciprocal
 //! are read so (`dequantize.rs`). Weights that are all 0 have the floor for a scale and 0 for codes.
 
+use super::error::{matrix_size, same_length};
 use super::{LayerError, WeightGranularity};
 use rayon::prelude::*;
 
@@ -130,12 +131,14 @@ pub struct Ternary<'w> {
 }
 
 impl<'w> Ternary<'w> {
-    /// Finds the scales of weights; these are whole rows of `cols`.
+    /// Finds the scales of weights.
     pub fn of(
         weights: &'w [f32],
+        rows: usize,
         cols: usize,
         granularity: WeightGranularity,
     ) -> Result<Ternary<'w>, LayerError> {
+        same_length("the weight", weights.len(), matrix_size(rows, cols)?)?;
         let scale = |row: usize, col: usize, weights: &[f32]| {
             let mut mean = AbsMean::default();
             let pushed = mean.push(weights);
@@ -177,12 +180,17 @@ impl<'w> Ternary<'w> {
 
     /// Writes the codes of a row.
     pub fn codes(&self, row: usize, out: &mut [i8]) {
-        let group = self.granularity.group_cols(self.cols);
-        let weights = self.weights[row * self.cols..][..self.cols].chunks(group);
-        for ((weights, out), scale) in weights.zip(out.chunks_mut(group)).zip(self.row_scales(row))
-        {
-            codes(weights, *scale, out);
+        let groups = out.chunks_mut(self.granularity.group_cols(self.cols));
+        for (group, out) in groups.enumerate() {
+            self.group_codes(row, group, out);
         }
+    }
+
+    /// Writes the codes of a group of a row.
+    pub fn group_codes(&self, row: usize, group: usize, out: &mut [i8]) {
+        let from = group * self.granularity.group_cols(self.cols);
+        let weights = &self.weights[row * self.cols..][from..self.cols];
+        codes(weights, self.row_scales(row)[group], out);
     }
 
     /// The scales of the groups of a row.
@@ -291,7 +299,7 @@ mod tests {
     #[test]
     fn weights_of_zeros_have_the_floor_for_a_scale() {
         for granularity in ["per_tensor", "per_row", "per_group_2"] {
-            let ternary = Ternary::of(&[0.0; 12], 3, granularity.parse().unwrap()).unwrap();
+            let ternary = Ternary::of(&[0.0; 12], 4, 3, granularity.parse().unwrap()).unwrap();
             assert!(ternary.scales().iter().all(|scale| *scale == ABSMEAN_FLOOR));
             let mut codes = [9; 3];
             ternary.codes(3, &mut codes);
@@ -304,7 +312,7 @@ mod tests {
     fn weights_far_below_the_floor_are_zeros() {
         // 1e-34 is a number in 32 bits and in bfloat16; against the floor it is nothing.
         let weights = [1e-34, -1e-34];
-        let ternary = Ternary::of(&weights, 2, WeightGranularity::Tensor).unwrap();
+        let ternary = Ternary::of(&weights, 1, 2, WeightGranularity::Tensor).unwrap();
         assert_eq!(
             codes_of(&weights, ternary.scales()[0]),
             [0, 0],
@@ -318,7 +326,7 @@ mod tests {
             for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut weights = [0.25; 20];
                 weights[13] = value;
-                let error = Ternary::of(&weights, 5, granularity.parse().unwrap()).unwrap_err();
+                let error = Ternary::of(&weights, 4, 5, granularity.parse().unwrap()).unwrap_err();
                 assert_eq!(
                     error.to_string(),
                     format!(
@@ -342,13 +350,13 @@ mod tests {
     fn a_row_and_a_group_have_scales_of_their_own() {
         // [1 3 | 8] and [0 2 | 0]: means 4 and 2/3 by row; 2, 8, 1 and the floor by group.
         let weights = [1.0, -3.0, 8.0, 0.0, 2.0, 0.0];
-        let rows = Ternary::of(&weights, 3, WeightGranularity::Row).unwrap();
+        let rows = Ternary::of(&weights, 2, 3, WeightGranularity::Row).unwrap();
         assert_eq!(rows.scales(), [4.0, 2.0 / 3.0]);
         let mut codes = [9; 3];
         rows.codes(0, &mut codes);
         assert_eq!(codes, [0, -1, 1]);
         let two = WeightGranularity::Group(NonZeroUsize::new(2).unwrap());
-        let groups = Ternary::of(&weights, 3, two).unwrap();
+        let groups = Ternary::of(&weights, 2, 3, two).unwrap();
         assert_eq!(groups.scales(), [2.0, 8.0, 1.0, ABSMEAN_FLOOR]);
         groups.codes(0, &mut codes);
         assert_eq!(codes, [0, -1, 1]);
