@@ -503,6 +503,70 @@ fn parts_of_a_file_are_checked() {
 }
 
 #[test]
+fn stored_layers_of_both_meanings_give_what_transformers_gives() {
+    let read = |path: String| {
+        let path = format!("{}/fixtures/{path}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(path).expect("the fixture")
+    };
+    let layers = ["self_attn.q_proj", "mlp.gate_proj", "mlp.down_proj"];
+    let io = read("bitlinear/layer_io.safetensors".into());
+    let io = SafeTensors::deserialize(&io).expect("a safetensors file");
+    for (kind, rule) in [
+        ("autobitlinear", Dequantization::AutoBitLinear),
+        ("bitlinear", Dequantization::BitLinear),
+    ] {
+        let model = read(format!("bitnet_tiny/{kind}/model.safetensors"));
+        let model = SafeTensors::deserialize(&model).expect("a safetensors file");
+        for layer in layers {
+            let stored = model
+                .tensor(&format!("model.layers.0.{layer}.weight"))
+                .expect("packed weights");
+            let (quarter, cols) = (stored.shape()[0], stored.shape()[1]);
+            // Row r stands in byte row r mod (rows / 4), in bits 2 (r div (rows / 4)).
+            let weights = Packed::pack(Packing::Planes, 4 * quarter, cols, |row, out| {
+                let bytes = &stored.data()[row % quarter * cols..][..cols];
+                for (weight, byte) in out.iter_mut().zip(bytes) {
+                    *weight = (byte >> (2 * (row / quarter)) & 3) as i8 - 1;
+                }
+            });
+            let scale = model
+                .tensor(&format!("model.layers.0.{layer}.weight_scale"))
+                .expect("a scale");
+            // A bfloat16 is the upper half of a float of 32 bits.
+            let scale = f32::from_le_bytes([0, 0, scale.data()[0], scale.data()[1]]);
+            let groups = vec![weights.unwrap()];
+            let activations = Granularity::Token;
+            let packed = PackedBitLinear::from_parts(groups, rule, &[scale], None, activations);
+            let (packed, pool) = (packed.unwrap(), Pool::alone());
+
+            let name = format!("{kind}.layers.0.{layer}");
+            let case = Case {
+                file: &io,
+                name: &name,
+            };
+            let (x, expected) = (case.f32("in"), case.f32("out"));
+            let y = packed.forward(&x, kernel(Packing::Planes), &pool).unwrap();
+            let x = quantized_input(&x, cols, Granularity::Token);
+            let one = rule.one(scale);
+            for (token, x) in x.chunks_exact(cols).enumerate() {
+                // Every term has at most this size; transformers adds floats, in an order of its own.
+                let magnitude: f64 = x.iter().map(|x| f64::from((x * one).abs())).sum();
+                for row in 0..4 * quarter {
+                    let (y, expected) = (
+                        y[token * 4 * quarter + row],
+                        expected[token * 4 * quarter + row],
+                    );
+                    let off = (f64::from(y) - f64::from(expected)).abs();
+                    // There: a quotient, the sum, the scale. Here: the integer, three factors.
+                    let bound = bound(cols + 2 + 4, magnitude);
+                    assert!(off <= bound, "{name}: {y}, transformers has {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn the_same_numbers_come_of_both_meanings_of_a_stored_scale() {
     let pack = || {
         let weights = [[1, 0], [-1, 1]];
