@@ -13,6 +13,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("join", 4),
     ("stats", 4),
     ("model", 3),
+    ("bitlinear", 3),
     ("db", 2),
     ("checkpoint", 2),
     ("kernels", 2),
@@ -55,7 +56,7 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) {
 fn sources() -> Vec<(PathBuf, String)> {
     let mut paths = Vec::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "tests", "benches", "examples"] {
         files(&root.join(folder), &mut paths);
     }
     paths
