@@ -334,6 +334,9 @@ pub(super) struct StatsArgs {
     /// Write to a file
     #[arg(short = 'o', long, value_name = "FILE", conflicts_with = "jsonl")]
     pub output: Option<PathBuf>,
+    /// Draw no bar while data is read
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
     #[command(flatten)]
     pub source: SourceArgs,
 }

@@ -1,19 +1,24 @@
 //! `bitcost compare`: what a compressed checkpoint saves against its base.
 
 use super::args::{CompareArgs, FormatArg, NullRuleArg};
+use super::output::{Broken, write_with};
 use super::progress::ScanBar;
-use super::{Exit, Failure, Outcome, database, input, to_json, usage, write_out};
+use super::{Exit, Failure, Outcome, database, input, usage};
+use crate::checkpoint::{batches, made};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
 use crate::db::Db;
 use crate::flow::Rule;
 use crate::join::Headers;
+use crate::json::Escaped;
 use crate::model::{Asked, Model, ModelError};
 use crate::report::compare::{CompareMeta, CompareNote, Pair, csv, json, table};
 use crate::source::{self, ModelFiles, Settings, SourceKind};
 use crate::stats::Stats;
 use crate::value::{Object, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 impl From<CompareError> for Failure {
@@ -36,29 +41,49 @@ pub(super) fn run(args: &CompareArgs) -> Outcome {
         }
     };
     let base = open(base_id)?;
-    let mut exit = Exit::Ok;
-    let mut objects = Vec::new();
-    let mut texts = Vec::new();
+    let mut counted_base = None;
+    let mut all = Vec::new();
     for id in others {
         let other = open(id)?;
-        let compared = Compared::new(args, &db, (base_id, &base), (id, &other))?;
-        match args.format {
-            FormatArg::Json => objects.push(compared.json()?),
-            format => texts.push(compared.text(format)),
-        }
-        if !compared.gates_hold(args) {
-            exit = Exit::Failed;
-        }
+        let sides = ((base_id.as_str(), &base), (id.as_str(), &other));
+        all.push(Compared::new(args, &db, sides, &mut counted_base)?);
     }
-    let text = match (args.format, objects.as_slice()) {
-        (FormatArg::Json, [one]) => one.clone(),
-        (FormatArg::Json, several) => format!("[{}]", several.join(",\n")),
-        _ => texts.join("\n"),
-    };
     if !args.quiet || args.output.is_some() {
-        write_out(&text, args.output.as_deref())?;
+        write_with(args.output.as_deref(), |out| match args.format {
+            FormatArg::Json => write_json(&all, out),
+            format => {
+                for (number, one) in all.iter().enumerate() {
+                    let gap = if number == 0 { "" } else { "\n" };
+                    write!(out, "{gap}{}", one.text(format))?;
+                }
+                Ok(())
+            }
+        })?;
     }
-    Ok(exit)
+    // Each says what fails.
+    let hold: Vec<bool> = all.iter().map(|one| one.gates_hold(args)).collect();
+    Ok(if hold.contains(&false) {
+        Exit::Failed
+    } else {
+        Exit::Ok
+    })
+}
+
+/// One object, or a list of several.
+fn write_json(all: &[Compared], out: &mut dyn Write) -> Result<(), Broken> {
+    let ends = if let [_] = all {
+        ["", "\n"]
+    } else {
+        ["[", "]\n"]
+    };
+    out.write_all(ends[0].as_bytes())?;
+    for (number, one) in all.iter().enumerate() {
+        if number > 0 {
+            out.write_all(b",\n")?;
+        }
+        one.json(out)?;
+    }
+    Ok(out.write_all(ends[1].as_bytes())?)
 }
 
 /// Width that a checkpoint is held against where there is no base.
@@ -121,7 +146,9 @@ fn checkpoint(args: &CompareArgs, settings: &Settings, id: &str) -> Result<Opene
 /// A base and a compressed checkpoint, counted.
 struct Compared {
     meta: CompareMeta,
-    base: Side,
+    base: Rc<Side>,
+    /// Sums over the layers of the base that both have.
+    base_totals: Totals,
     compressed: Side,
     /// Numbers of the layers of both, in the order of the compressed one.
     pairs: Vec<(usize, usize)>,
@@ -134,8 +161,8 @@ impl Compared {
     fn new(
         args: &CompareArgs,
         db: &Db,
-        (base_id, base): (&str, &Opened),
-        (other_id, other): (&str, &Opened),
+        ((base_id, base), (other_id, other)): ((&str, &Opened), (&str, &Opened)),
+        counted_base: &mut Option<Rc<Side>>,
     ) -> Result<Compared, Failure> {
         let conventions = Conventions {
             rule: match args.null_rule {
@@ -171,15 +198,17 @@ impl Compared {
         let has_data = base.stats.is_none() && other.stats.is_none();
         let both = args.only.is_none();
         let errors = both && !args.no_errors && has_data;
-        let passes = 1 + u64::from(errors);
-        let all = bytes(other) * passes + if both { bytes(base) * passes } else { 0 };
+        let of_base = u64::from(both && counted_base.is_none()) + u64::from(errors);
+        let all = bytes(other) * (1 + u64::from(errors)) + bytes(base) * of_base;
         let bar = ScanBar::new(all, args.quiet);
         let watch = |bytes: u64| bar.iter().for_each(|bar| bar.done(bytes));
         let (mut side, graph) = count(args, db, other, base, &conventions, &rules, &watch)?;
-        let mut base_side = match args.only {
-            Some(_) => side.without_zeros(BASELINE_BITS, &conventions),
-            None => count(args, db, base, base, &conventions, &plain, &watch)?.0,
+        let base_side = match (&args.only, &counted_base) {
+            (Some(_), _) => Rc::new(side.without_zeros(BASELINE_BITS, &conventions)),
+            (None, Some(counted)) => counted.clone(),
+            (None, None) => Rc::new(count(args, db, base, base, &conventions, &plain, &watch)?.0),
         };
+        *counted_base = Some(base_side.clone());
         let mut notes = Vec::new();
         for (path, message) in &side.notes {
             notes.push(CompareNote {
@@ -191,7 +220,7 @@ impl Compared {
         let pairs = pair(args, &base_side, &side, &mut notes)?;
         // A layer that one side lacks is no saving.
         let (of_base, of_other) = pairs.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>();
-        base_side.totals = Totals::of(of_base.iter().map(|n| &base_side.layers[*n]), args.bops);
+        let base_totals = Totals::of(of_base.iter().map(|n| &base_side.layers[*n]), args.bops);
         side.totals = Totals::of(of_other.iter().map(|n| &side.layers[*n]), args.bops);
         notes.extend(remarks(&side, &rules)?);
         if both && !args.no_errors && !has_data {
@@ -203,11 +232,19 @@ impl Compared {
         }
         let mut apart = vec![None; pairs.len()];
         if errors {
-            for (slot, (at, number)) in apart.iter_mut().zip(&pairs) {
-                let (a, b) = (&base_side.layers[*at], &side.layers[*number]);
-                let found = compare::apart((&base.headers, a), (&other.headers, b));
-                *slot = found.map_err(|e| input(e.to_string()))?;
-                watch(a.bytes + b.bytes);
+            apart.clear();
+            let (of_base, of_other) = (&base_side.layers, &side.layers);
+            let bytes =
+                |(at, number): &(usize, usize)| of_base[*at].bytes + of_other[*number].bytes;
+            for batch in batches(&pairs, bytes) {
+                let found = made(batch, |(at, number)| {
+                    let base = (&base.headers, &of_base[*at]);
+                    compare::apart(base, (&other.headers, &of_other[*number]))
+                });
+                for (found, pair) in found.into_iter().zip(batch) {
+                    apart.push(found.map_err(|e| input(e.to_string()))?);
+                    watch(bytes(pair));
+                }
             }
         }
         let meta = CompareMeta {
@@ -225,6 +262,7 @@ impl Compared {
         Ok(Compared {
             meta,
             base: base_side,
+            base_totals,
             compressed: side,
             pairs,
             apart,
@@ -241,14 +279,11 @@ impl Compared {
         self.pairs.iter().zip(&self.apart).map(pair).collect()
     }
 
-    fn json(&self) -> Result<String, Failure> {
-        to_json(&json(
-            &self.meta,
-            &self.base,
-            &self.compressed,
-            &self.layers(),
-            &self.notes,
-        ))
+    fn json(&self, out: &mut dyn Write) -> Result<(), Broken> {
+        let totals = (&self.base_totals, &self.compressed.totals);
+        let layers = self.layers();
+        let value = json(&self.meta, totals, &layers, &self.notes);
+        Ok(serde_json::to_writer_pretty(Escaped(out), &value)?)
     }
 
     fn text(&self, format: FormatArg) -> String {
@@ -256,20 +291,14 @@ impl Compared {
             FormatArg::Csv => csv(&self.layers()),
             format => {
                 let markdown = format == FormatArg::Markdown;
-                table(
-                    &self.meta,
-                    &self.base,
-                    &self.compressed,
-                    &self.layers(),
-                    &self.notes,
-                    markdown,
-                )
+                let totals = (&self.base_totals, &self.compressed.totals);
+                table(&self.meta, totals, &self.layers(), &self.notes, markdown)
             }
         }
     }
 
     fn gates_hold(&self, args: &CompareArgs) -> bool {
-        let (b, c) = (&self.base.totals, &self.compressed.totals);
+        let (b, c) = (&self.base_totals, &self.compressed.totals);
         let gates = [
             (
                 "--min-bop-ratio",
@@ -442,7 +471,7 @@ fn pair(
     side: &Side,
     notes: &mut Vec<CompareNote>,
 ) -> Result<Vec<(usize, usize)>, Failure> {
-    let names: BTreeMap<&str, usize> = base
+    let names: HashMap<&str, usize> = base
         .layers
         .iter()
         .enumerate()
@@ -509,18 +538,17 @@ fn pair(
 
 /// What the reader has to know of the compressed side.
 fn remarks(side: &Side, rules: &BitsRules) -> Result<Vec<CompareNote>, Failure> {
-    let known: BTreeSet<&str> = side
-        .layers
-        .iter()
-        .map(|layer| layer.name.as_str())
-        .collect();
-    if let Some(unknown) = rules
-        .given
-        .keys()
-        .find(|name| !known.contains(name.as_str()))
-    {
-        let names = known.iter().copied();
-        let hint = crate::formula::did_you_mean(unknown, names);
+    let names = || side.layers.iter().map(|layer| layer.name.as_str());
+    let unknown = match rules.given.is_empty() {
+        true => None,
+        false => {
+            let known: HashSet<&str> = names().collect();
+            let given = rules.given.keys().map(String::as_str);
+            given.into_iter().find(|name| !known.contains(name))
+        }
+    };
+    if let Some(unknown) = unknown {
+        let hint = crate::formula::did_you_mean(unknown, names());
         return Err(input(format!(
             "--bits names the layer `{unknown}`, which there is not{hint}"
         )));

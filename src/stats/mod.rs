@@ -20,8 +20,8 @@ mod text;
 
 pub use facts::{Facts, Held, Level, Listed, Padded, Real, RowReads, Sums, Told};
 pub use merge::{MergeError, merge};
-pub use take::{MOST_VALUES, take};
-pub use text::{ReadError, is_stats, read, to_line, to_text};
+pub use take::{MOST_VALUES, each, others, take};
+pub use text::{ReadError, Writer, is_stats, read, to_bytes, write};
 
 use crate::checkpoint::packed::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, CheckpointError, Tensor};
