@@ -339,6 +339,51 @@ fn statistics_stand_in_for_a_checkpoint() {
 }
 
 #[test]
+fn padded_weights_count_from_statistics_as_from_the_checkpoint() {
+    // The second file's config, of a model with an odd side, is ours; the file has layers that it would contradict.
+    let narrow = |config: String| config.replace("\"hidden_size\": 126", "\"hidden_size\": 125");
+    let same = |config: String| config;
+    for (case, edit, stored, meant) in [
+        (
+            "bitnet_ragged",
+            &same as &dyn Fn(String) -> String,
+            [32, 128],
+            [30, 128],
+        ),
+        ("gemma_qat", &narrow, [64, 126], [64, 125]),
+    ] {
+        let folder = Folder::new();
+        let of_fixture = |name: &str| std::fs::read(fixture(&format!("packed/{case}/{name}")));
+        let config = String::from_utf8(of_fixture("config.json").expect("there")).expect("text");
+        folder.write("config.json", edit(config));
+        let file = of_fixture("model.safetensors").expect("there");
+        let all = safetensors::SafeTensors::deserialize(&file).expect("valid");
+        let kept = all.iter().filter(|(name, _)| name.contains("q_proj"));
+        let kept = safetensors::serialize(kept, None).expect("written");
+        folder.write("model.safetensors", kept);
+        let model = folder.path().to_str().expect("text").to_string();
+        let stats = folder.file("stats.json");
+        stdout(&["stats", &model, "-o", &stats]);
+        let text = std::fs::read_to_string(&stats).expect("statistics");
+        let held = format!("\"shape\":[{},{}],\"padding\":{{", stored[0], stored[1]);
+        assert!(text.contains(&held), "{case}: {text}");
+        let want = counts(&[&model, &model]);
+        let name = "model.layers.0.self_attn.q_proj";
+        let layers = want["layers"].as_array().expect("layers");
+        let layer = layers.iter().find(|layer| layer["name"] == name);
+        let layer = layer.expect("the layer");
+        assert_eq!(layer["shape"], serde_json::json!(meant), "{case}");
+        assert!(layer["nnz"].is_u64() && layer["zeros"].is_u64(), "{layer}");
+        assert_eq!(counts(&[&stats, &stats]), want, "{case}");
+        assert_eq!(counts(&[&model, &stats]), want, "{case}");
+        let again = folder.file("again.json");
+        stdout(&["merge", &stats, &stats, "-o", &again]);
+        let again = std::fs::read_to_string(&again).expect("merged");
+        assert_eq!(again, text, "{case}");
+    }
+}
+
+#[test]
 fn what_statistics_do_not_tell_is_said() {
     let folder = Folder::new();
     let model = fixture("compare/toy_two_conv_dense/model.safetensors");

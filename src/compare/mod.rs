@@ -189,6 +189,7 @@ pub fn count(
             of_tree = layers::of_tree(db, &tree, &places, conventions.rule, &mut scanned, take)?;
         }
     }
+    layers.shrink_to_fit();
     let totals = Totals::of(&layers, conventions.bops);
     let mut notes = of_tree.notes;
     for number in &scanned.undecided {

@@ -7,7 +7,8 @@ use crate::checkpoint::scan::{self, Statistics, Wanted};
 use crate::checkpoint::{CheckpointError, made};
 use crate::flow::Weights;
 use crate::join::Headers;
-use crate::stats::{Stats, Told};
+use crate::stats::{Facts, Stats, Told};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -75,6 +76,8 @@ pub(super) struct Scanned<'h> {
     /// Path of a tensor of the tree -> the number of the weight that holds it, and its shape.
     pub paths: HashMap<String, (usize, Box<[u64]>)>,
     known: HashMap<usize, (Meant, Option<Rc<Counted>>)>,
+    /// What statistics say of the weights that were asked about row by row.
+    told: HashMap<usize, (Meant, Option<Rc<Cow<'h, Told>>>)>,
     /// Told how many bytes were scanned.
     watch: &'h dyn Fn(u64),
 }
@@ -87,6 +90,7 @@ impl<'h> Scanned<'h> {
             undecided: BTreeSet::new(),
             paths: HashMap::new(),
             known: HashMap::new(),
+            told: HashMap::new(),
             watch,
         }
     }
@@ -95,9 +99,17 @@ impl<'h> Scanned<'h> {
         &self.headers.weights.weights[number]
     }
 
-    /// What statistics say of a weight, where there are statistics.
-    fn told(&self, number: usize) -> Option<Option<&'h Told>> {
-        self.stats.map(|stats| stats.weights[number].data.as_ref())
+    /// What statistics say of a weight as it is meant, where there are statistics.
+    fn told(&mut self, number: usize, meant: &Meant) -> Option<Option<Rc<Cow<'h, Told>>>> {
+        let facts = &self.stats?.weights[number];
+        if let Some((known, told)) = self.told.get(&number)
+            && known == meant
+        {
+            return Some(told.clone());
+        }
+        let told = told_in(facts, meant).map(Rc::new);
+        self.told.insert(number, (meant.clone(), told.clone()));
+        Some(told)
     }
 
     /// What counts say of a weight, `None` where its numbers cannot be told.
@@ -139,6 +151,7 @@ impl<'h> Scanned<'h> {
     /// Gives back what is known of a weight, which nobody will ask about again.
     pub(super) fn forget(&mut self, number: usize) {
         self.known.remove(&number);
+        self.told.remove(&number);
     }
 
     /// Rows of a weight without a non-zero that reads a live input.
@@ -179,7 +192,7 @@ impl<'h> Scanned<'h> {
         row: usize,
         null_in: &Channels,
     ) -> Result<bool, CheckpointError> {
-        let Some(told) = self.told(number) else {
+        let Some(told) = self.told(number, meant) else {
             let reads = scan::row_reads(
                 &self.headers.checkpoint,
                 self.weight(number),
@@ -188,7 +201,7 @@ impl<'h> Scanned<'h> {
             )?;
             return Ok(reads.is_some_and(|reads| reads.iter().all(|input| null_in.contains(input))));
         };
-        let reads = told.and_then(|told| told::reads_live_input(told, meant, row, null_in));
+        let reads = told.and_then(|told| told::reads_live_input(&told, meant, row, null_in));
         if reads.is_none() {
             self.undecided.insert(number);
         }
@@ -203,8 +216,8 @@ fn counted(
 ) -> Result<Option<Counted>, CheckpointError> {
     let found = match stats {
         Some(stats) => {
-            let told = stats.weights[number].data.as_ref();
-            told.and_then(|told| told::statistics(told, meant))
+            let told = told_in(&stats.weights[number], meant);
+            told.and_then(|told| told::statistics(&told, meant))
         }
         None => {
             let weight = &headers.weights.weights[number];
@@ -212,6 +225,14 @@ fn counted(
         }
     };
     Ok(found.map(Counted::from))
+}
+
+/// What statistics say of a weight in the shape that is meant.
+fn told_in<'s>(facts: &'s Facts, meant: &Meant) -> Option<Cow<'s, Told>> {
+    match &meant.shape {
+        Some(shape) => facts.data_in(shape),
+        None => facts.data.as_ref().map(Cow::Borrowed),
+    }
 }
 
 fn wanted(meant: &Meant) -> Wanted {
@@ -264,7 +285,8 @@ impl Weights for Scanned<'_> {
             transposed: false,
             shape: Some(shape),
         };
-        if let Some(told) = self.told(number) {
+        if let Some(stats) = self.stats {
+            let told = stats.weights[number].data.as_ref();
             let values = told.and_then(|told| told.values.as_ref());
             return Ok(values.map(|values| values.iter().map(|x| x.0).collect()));
         }

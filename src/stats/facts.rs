@@ -1,9 +1,11 @@
 //! The facts of one weight: what its header says, and what one pass over its data says.
 
+use super::edge::Line;
 use crate::checkpoint::packed::Padding;
 use crate::checkpoint::scan::{Levels, MOST_LEVELS, Reads, Statistics, Supports};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 
 /// A weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,15 @@ const MOST_SIDE: u64 = 1 << 32;
 const MOST_BYTES: u64 = 1 << 48;
 
 impl Facts {
+    /// What the data says where a model gives the weight this shape; `None` where that is not its own, and not its own
+    /// without padding.
+    pub fn data_in(&self, shape: &[u64]) -> Option<Cow<'_, Told>> {
+        match &self.data {
+            Some(told) if *told.shape == *shape => Some(Cow::Borrowed(told)),
+            _ => super::edge::cut(self, shape).map(Cow::Owned),
+        }
+    }
+
     /// Whether counts agree with each other, and sums and products of them fit: they may come from anywhere.
     pub(super) fn is_sound(&self) -> bool {
         let fits = |shape: &[u64]| {
@@ -61,6 +72,10 @@ impl Facts {
                     .is_some_and(|n| n <= told.nnz)
                 && adds_up(&told.per_row)
                 && adds_up(&told.per_input)
+                && told.edge.iter().flatten().all(|line| {
+                    let longest = told.shape.iter().max().copied();
+                    line.is_sound(longest.unwrap_or(0))
+                })
         };
         self.shape.as_deref().is_none_or(fits)
             && self.elements <= MOST_BYTES
@@ -136,6 +151,9 @@ pub struct Told {
     pub moments: Sums,
     /// All numbers of a short vector.
     pub values: Option<Vec<Real>>,
+    /// Rows or columns that may be padding, the last first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Vec<Line>>,
 }
 
 /// The inputs that a row reads.
@@ -221,8 +239,12 @@ impl<'de> Deserialize<'de> for Real {
 }
 
 impl Told {
-    /// As a scan tells it; `values` are those of a short vector.
-    pub(super) fn of(statistics: Statistics, values: Option<Vec<f32>>) -> Told {
+    /// As a scan tells it; `values` are those of a short vector, `edge` the lines that may be padding.
+    pub(super) fn of(
+        statistics: Statistics,
+        values: Option<Vec<f32>>,
+        edge: Option<Vec<Line>>,
+    ) -> Told {
         let moments = statistics.moments;
         let moment = |get: fn(&crate::checkpoint::scan::Moments) -> f64, none: f64| {
             Real(moments.as_ref().map_or(none, get))
@@ -248,6 +270,7 @@ impl Told {
                 max: moment(|m| m.max, f64::NEG_INFINITY),
             },
             values: values.map(|all| all.into_iter().map(|x| Real(x.into())).collect()),
+            edge,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Takes the facts of a checkpoint: one pass over the data of each weight.
 
 use super::Stats;
+use super::edge::edge;
 use super::facts::{Facts, Held, Padded, Told};
 use crate::checkpoint::packed::{Weight, Weights};
 use crate::checkpoint::scan::{Wanted, statistics, values};
@@ -87,5 +88,6 @@ fn told(checkpoint: &Checkpoint, weight: &Weight) -> Result<Option<Told>, Checkp
     let is_short = statistics.shape.len() < 2 && statistics.elements <= MOST_VALUES;
     let mut numbers = Vec::new();
     let kept = is_short && values(checkpoint, weight, &wanted, 0..u64::MAX, &mut numbers)?;
-    Ok(Some(Told::of(statistics, kept.then_some(numbers))))
+    let edge = edge(checkpoint, weight)?;
+    Ok(Some(Told::of(statistics, kept.then_some(numbers), edge)))
 }
