@@ -742,3 +742,103 @@ fn odd_weights_are_left_out_or_counted_and_never_a_panic() {
         }
     }
 }
+
+#[cfg(feature = "hub")]
+mod downloads {
+    use crate::common::Folder;
+    use crate::common::hub::{CONFIG, GOOD_TOKEN, Gate, Hub, Repo, bitcost, model, run, weights};
+    use crate::common::{TIME_LIMIT, refused, wait};
+
+    /// Two models of one layer, whose weights stand in one file and in an index's shard.
+    fn repos() -> [Repo; 2] {
+        let shard = "model-00001-of-00001.safetensors";
+        let name = "model.layers.0.self_attn.q_proj.weight";
+        let index = format!(r#"{{"metadata":{{}},"weight_map":{{"{name}":"{shard}"}}}}"#);
+        [
+            model("org/base").large("model.safetensors", weights(1)),
+            model("org/other")
+                .large(shard, weights(1))
+                .small("model.safetensors.index.json", index),
+        ]
+    }
+
+    fn hub() -> Hub {
+        let hub = Hub::start();
+        repos().into_iter().for_each(|repo| hub.add(repo));
+        hub
+    }
+
+    const ASK: [&str; 5] = ["compare", "org/base", "org/other", "--format", "json"];
+
+    /// The counts of a comparison, whoever was compared.
+    fn counts(text: &str) -> serde_json::Value {
+        let mut value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        value["base"].take();
+        value["compressed"].take();
+        value
+    }
+
+    #[test]
+    fn weights_that_are_not_here_are_asked_for_and_not_fetched() {
+        let (hub, home) = (hub(), Folder::new());
+        let only = ["compare", "--only", "org/other"];
+        for (args, id) in [(&ASK[..], "org/base"), (&only, "org/other")] {
+            let fetch = format!("`bitcost fetch {id} --weights`");
+            refused(&run(&hub, &home, args), 3, &[&fetch, "--download"]);
+            // Nothing was left behind that would do without the network.
+            let offline = [args, &["--offline"]].concat();
+            refused(&run(&hub, &home, &offline), 3, &[id]);
+        }
+    }
+
+    #[test]
+    fn download_fetches_what_is_missing_into_the_cache_once() {
+        let (hub, home) = (hub(), Folder::new());
+        let ask = [&ASK[..], &["--download"]].concat();
+        let ran = run(&hub, &home, &ask);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        let here = Folder::new();
+        let sides =
+            ["base", "other"].map(|name| here.write(&format!("{name}.safetensors"), weights(1)));
+        here.write("config.json", CONFIG);
+        let want = crate::common::stdout(&["compare", &sides[0], &sides[1], "--format", "json"]);
+        assert_eq!(counts(&ran.out), counts(&want));
+        // Both lie where `bitcost fetch` puts them, and nobody asks for them again.
+        hub.forget();
+        let again = run(&hub, &home, &ask);
+        assert_eq!(again, ran);
+        let without = run(&hub, &home, &ASK);
+        assert_eq!(without, ran);
+        assert!(hub.asked().is_empty(), "{:?}", hub.asked());
+    }
+
+    #[test]
+    fn a_download_that_fails_is_told_as_fetch_tells_it() {
+        let hub = Hub::start();
+        let [base, mut other] = repos();
+        other.gate = Gate::Gated;
+        hub.add(base);
+        hub.add(other);
+        let home = Folder::new();
+        let ask = [&ASK[..], &["--download"]].concat();
+        let ran = run(&hub, &home, &ask);
+        refused(&ran, 3, &["org/other"]);
+        let mut with_token = bitcost(&hub, &home, &ask);
+        with_token.env("HF_TOKEN", GOOD_TOKEN);
+        assert_eq!(wait(with_token, TIME_LIMIT).code, Some(0));
+        let offline = [&ask[..], &["--offline"]].concat();
+        refused(&run(&hub, &home, &offline), 2, &["--download", "--offline"]);
+    }
+
+    #[test]
+    fn a_repository_without_weights_is_told() {
+        let hub = Hub::with(model("org/empty"));
+        let home = Folder::new();
+        let ran = run(
+            &hub,
+            &home,
+            &["compare", "--only", "org/empty", "--download"],
+        );
+        refused(&ran, 3, &["no weights"]);
+    }
+}

@@ -243,7 +243,8 @@ impl GateArgs {
   bitcost compare base/ gptq/ awq/ --seq-len 128               several against one base
   bitcost compare --only q.safetensors --graph cifar-resnet --input 3x32x32
   bitcost compare base/ q/ --bits bits.json --bops structured --format json
-  bitcost compare base/ q/ --min-bop-ratio 4 --quiet           exit code 1 where less is saved")]
+  bitcost compare base/ q/ --min-bop-ratio 4 --quiet           exit code 1 where less is saved
+  bitcost compare base.json q.json                             what `bitcost stats` wrote of both")]
 pub(super) struct CompareArgs {
     /// The base, then what is compared with it: safetensors files, folders, ids with weights in the cache, what `bitcost stats` wrote
     #[arg(value_name = "BASE COMPRESSED")]
@@ -295,6 +296,10 @@ pub(super) struct CompareArgs {
     /// Print nothing but errors and failed gates
     #[arg(long, short = 'q')]
     pub quiet: bool,
+    /// Fetch weights of the Hub that are not here into its cache, as `bitcost fetch --weights` does
+    #[cfg(feature = "hub")]
+    #[arg(long, conflicts_with = "offline", help_heading = "Source")]
+    pub download: bool,
     /// Do not compute how far weights are from the base's
     #[arg(long)]
     pub no_errors: bool,

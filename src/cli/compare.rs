@@ -1,10 +1,12 @@
 //! `bitcost compare`: what a compressed checkpoint saves against its base.
 
 use super::args::{CompareArgs, FormatArg, NullRuleArg};
+#[cfg(feature = "hub")]
+use super::fetch::Fetcher;
 use super::output::{Broken, write_with};
 use super::progress::ScanBar;
 use super::{Exit, Failure, Outcome, database, input, usage};
-use crate::checkpoint::{batches, made};
+use crate::checkpoint::{CheckpointError, batches, made};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
 use crate::db::Db;
 use crate::flow::Rule;
@@ -12,7 +14,9 @@ use crate::join::Headers;
 use crate::json::Escaped;
 use crate::model::{Asked, Model, ModelError};
 use crate::report::compare::{CompareMeta, CompareNote, Pair, csv, json, table};
-use crate::source::{self, ModelFiles, Settings, SourceKind};
+#[cfg(feature = "hub")]
+use crate::source::MAIN;
+use crate::source::{self, ModelFiles, RepoId, Settings, SourceKind};
 use crate::stats::Stats;
 use crate::value::{Object, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -30,7 +34,8 @@ impl From<CompareError> for Failure {
 pub(super) fn run(args: &CompareArgs) -> Outcome {
     let db = database(&args.module_db)?;
     let settings = Settings::from_env();
-    let open = |id: &String| checkpoint(args, &settings, id);
+    let place = Place::new(args, &settings);
+    let open = |id: &String| place.open(id);
     let (base_id, others) = match (&args.only, args.inputs.as_slice()) {
         (Some(only), []) => (only, std::slice::from_ref(only)),
         (None, [base, others @ ..]) if !others.is_empty() => (base, others),
@@ -97,49 +102,140 @@ struct Opened {
     stats: Option<Stats>,
 }
 
-fn checkpoint(args: &CompareArgs, settings: &Settings, id: &str) -> Result<Opened, Failure> {
-    let wanted = super::inspect::wanted(&args.source, args.quiet);
-    if let Some(stats) = super::stats::written(id)? {
-        let fail = |e: crate::checkpoint::CheckpointError| input(e.to_string());
-        let checkpoint = stats.headers(id).map_err(fail)?;
-        let weights = stats.logical(&checkpoint).map_err(fail)?;
-        let beside = Path::new(id).with_file_name("config.json");
-        let beside = beside.to_str().filter(|_| beside.is_file());
-        let beside = beside.map(|config| source::open(config, &wanted, settings));
-        let files = ModelFiles {
-            id: id.into(),
-            revision: None,
-            source: SourceKind::Local,
-            config: beside.transpose()?.and_then(|files| files.config),
-            root: None,
-            file: id.into(),
-            notes: Vec::new(),
-            files: None,
-        };
-        return Ok(Opened {
-            files,
-            headers: Headers {
-                checkpoint,
-                weights,
-            },
-            stats: Some(stats),
-        });
+/// Where checkpoints are looked for.
+struct Place<'a> {
+    args: &'a CompareArgs,
+    settings: &'a Settings,
+    /// What fetches weights that are not here, from the first such model on.
+    #[cfg(feature = "hub")]
+    fetcher: std::cell::OnceCell<Fetcher>,
+}
+
+impl<'a> Place<'a> {
+    fn new(args: &'a CompareArgs, settings: &'a Settings) -> Place<'a> {
+        Place {
+            args,
+            settings,
+            #[cfg(feature = "hub")]
+            fetcher: std::cell::OnceCell::new(),
+        }
     }
-    let files = source::open(id, &wanted, settings)?;
-    let missing = || {
-        input(format!(
-            "{}: there are no weights here; `bitcost fetch {id} --weights` downloads them",
-            files.file
-        ))
+
+    fn open(&self, id: &str) -> Result<Opened, Failure> {
+        let wanted = super::inspect::wanted(&self.args.source, self.args.quiet);
+        if let Some(stats) = super::stats::written(id)? {
+            return statistics(id, stats, &wanted, self.settings);
+        }
+        let files = source::open(id, &wanted, self.settings)?;
+        let is_of_hub = files.source != SourceKind::Local && RepoId::parse(id).is_some();
+        let headers = headers(&files);
+        let is_here = matches!(&headers, Ok(Some(headers)) if has_data(headers));
+        if is_of_hub && !is_here && self.may_fetch() {
+            return self.fetched(id, &files);
+        }
+        match headers? {
+            Some(headers) if is_here || !is_of_hub => Ok(Opened {
+                headers,
+                files,
+                stats: None,
+            }),
+            _ if is_of_hub && cfg!(feature = "hub") => Err(input(format!(
+                "{}: its weights are not here; `bitcost fetch {id} --weights` fetches them, and so does --download",
+                files.file
+            ))),
+            _ => Err(input(format!("{}: there are no weights here", files.file))),
+        }
+    }
+}
+
+#[cfg(feature = "hub")]
+impl Place<'_> {
+    fn may_fetch(&self) -> bool {
+        self.args.download
+    }
+
+    /// Fetches a model's weights, and opens what came.
+    fn fetched(&self, id: &str, asked: &ModelFiles) -> Result<Opened, Failure> {
+        let fetcher = match self.fetcher.get() {
+            Some(fetcher) => fetcher,
+            None => {
+                let new = Fetcher::new(self.args.quiet)?;
+                self.fetcher.get_or_init(|| new)
+            }
+        };
+        let revision = self.args.source.revision.as_deref();
+        let repo = RepoId::parse(id).ok_or_else(|| input(format!("{id} is no id of the Hub")))?;
+        let folder = fetcher.weights(&repo, revision.unwrap_or(MAIN), self.settings)?;
+        let wanted = source::Wanted {
+            source: Some(SourceKind::Local),
+            ..source::Wanted::default()
+        };
+        let folder = folder.to_string_lossy();
+        let files = source::open(&folder, &wanted, self.settings)?;
+        let missing = || input(format!("{}: its repository has no weights", asked.file));
+        Ok(Opened {
+            headers: headers(&files)?.ok_or_else(missing)?,
+            files,
+            stats: None,
+        })
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+impl Place<'_> {
+    fn may_fetch(&self) -> bool {
+        false
+    }
+
+    fn fetched(&self, id: &str, _: &ModelFiles) -> Result<Opened, Failure> {
+        Err(source::SourceError::NotBuilt(id.into()).into())
+    }
+}
+
+/// The headers of a model's weights, if it has any.
+fn headers(files: &ModelFiles) -> Result<Option<Headers>, Failure> {
+    let Some(place) = files.files.as_deref() else {
+        return Ok(None);
     };
-    let place = files.files.as_deref().ok_or_else(missing)?;
-    let headers =
-        Headers::read(place, files.config.as_deref()).map_err(|e| input(e.to_string()))?;
-    let headers = headers.ok_or_else(missing)?;
+    Headers::read(place, files.config.as_deref()).map_err(|e| input(e.to_string()))
+}
+
+/// Whether the data lies here too, not only its headers.
+fn has_data(headers: &Headers) -> bool {
+    let mut paths = headers.checkpoint.files.iter().map(|file| &file.path);
+    paths.all(|path| path.as_ref().is_some_and(|path| path.exists()))
+}
+
+/// Statistics in place of a checkpoint; a config that lies beside them is its.
+fn statistics(
+    id: &str,
+    stats: Stats,
+    wanted: &source::Wanted,
+    settings: &Settings,
+) -> Result<Opened, Failure> {
+    let fail = |e: CheckpointError| input(e.to_string());
+    let checkpoint = stats.headers(id).map_err(fail)?;
+    let weights = stats.logical(&checkpoint).map_err(fail)?;
+    let beside = Path::new(id).with_file_name("config.json");
+    let beside = beside.to_str().filter(|_| beside.is_file());
+    let beside = beside.map(|config| source::open(config, wanted, settings));
+    let files = ModelFiles {
+        id: id.into(),
+        revision: None,
+        source: SourceKind::Local,
+        config: beside.transpose()?.and_then(|files| files.config),
+        root: None,
+        file: id.into(),
+        notes: Vec::new(),
+        files: None,
+    };
     Ok(Opened {
-        headers,
         files,
-        stats: None,
+        headers: Headers {
+            checkpoint,
+            weights,
+        },
+        stats: Some(stats),
     })
 }
 

@@ -83,11 +83,19 @@ pub(super) mod bars {
         heads: Mutex<Option<ProgressBar>>,
         files: Mutex<BTreeMap<String, ProgressBar>>,
         stop: Arc<AtomicBool>,
+        quiet: bool,
     }
 
     impl Bars {
         pub(crate) fn new() -> Bars {
             Bars::default()
+        }
+
+        /// Nothing to see, but it can be stopped.
+        pub(crate) fn hidden() -> Bars {
+            let mut bars = Bars::new();
+            bars.quiet = true;
+            bars
         }
 
         /// What is set when the user wants to stop.
@@ -142,6 +150,7 @@ pub(super) mod bars {
     impl Progress for Bars {
         fn on(&self, event: &Event<'_>) {
             match event {
+                _ if self.quiet => {}
                 Event::Heads { done, of } => self.heads(*done, *of),
                 Event::Begin { file, bytes, had } => self.begin(file, *bytes, *had),
                 Event::Received { file, bytes } => self.with(file, |bar| bar.inc(*bytes)),

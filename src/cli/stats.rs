@@ -6,7 +6,7 @@ use super::progress::ScanBar;
 use super::{Exit, Failure, Outcome, input, usage};
 use crate::checkpoint::packed::{Settings as Packing, Weights, weights};
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::source::{self, Settings};
+use crate::source::{self, Settings, SourceKind};
 use crate::stats::{Stats, Writer, each, is_stats, merge, others, read, to_bytes};
 use serde::Serialize;
 use std::io::{BufRead, Read, Write};
@@ -100,7 +100,12 @@ impl Opened {
         let mut packing: Option<Packing> = None;
         for id in ids {
             let files = source::open(id, &wanted, settings)?;
-            let missing = || input(format!("{}: there are no weights here", files.file));
+            let is_of_hub = files.source != SourceKind::Local && cfg!(feature = "hub");
+            let missing = || {
+                let advice = format!("; `bitcost fetch {id} --weights` fetches them");
+                let advice = if is_of_hub { &advice } else { "" };
+                input(format!("{}: there are no weights here{advice}", files.file))
+            };
             let place = files.files.as_deref().ok_or_else(missing)?;
             let part = Checkpoint::open(place).map_err(fail)?.ok_or_else(missing)?;
             if packing.is_none() {

@@ -67,6 +67,9 @@ pub struct Source<'h> {
     pub stats: Option<&'h Stats>,
 }
 
+/// What is known of weights by number, as each was meant; `None` where it cannot be told.
+type Known<T> = HashMap<usize, (Meant, Option<Rc<T>>)>;
+
 /// The weights of one checkpoint by their paths in a tree.
 pub(super) struct Scanned<'h> {
     pub headers: &'h Headers,
@@ -75,9 +78,9 @@ pub(super) struct Scanned<'h> {
     pub undecided: BTreeSet<usize>,
     /// Path of a tensor of the tree -> the number of the weight that holds it, and its shape.
     pub paths: HashMap<String, (usize, Box<[u64]>)>,
-    known: HashMap<usize, (Meant, Option<Rc<Counted>>)>,
+    known: Known<Counted>,
     /// What statistics say of the weights that were asked about row by row.
-    told: HashMap<usize, (Meant, Option<Rc<Cow<'h, Told>>>)>,
+    told: Known<Cow<'h, Told>>,
     /// Told how many bytes were scanned.
     watch: &'h dyn Fn(u64),
 }
