@@ -743,6 +743,97 @@ fn odd_weights_are_left_out_or_counted_and_never_a_panic() {
     }
 }
 
+/// Two files of one matrix each, compared.
+fn pair(base: &[f32], other: &[f32], args: &[&str]) -> common::Ran {
+    let folder = Folder::new();
+    let file = |name: &str, numbers: &[f32]| {
+        folder.write(name, floats(&[("a.weight", &[2, 2], numbers.to_vec())]))
+    };
+    let (base, other) = (
+        file("base.safetensors", base),
+        file("other.safetensors", other),
+    );
+    run(&[&["compare", &base, &other], args].concat())
+}
+
+#[test]
+fn weights_that_stop_being_numbers_are_infinitely_wrong() {
+    let (one, broken) = ([1.0; 4], [1.0, 1.0, f32::NAN, 1.0]);
+    let gate = ["--max-relative-error", "1e9", "--format", "json"];
+    let ran = pair(&one, &broken, &gate);
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert!(
+        ran.err.contains("gate: a: relative error inf"),
+        "{}",
+        ran.err
+    );
+    let value: Json = serde_json::from_str(&ran.out).expect("JSON without NaN");
+    let error = &value["layers"][0]["error"];
+    assert!(
+        error["relative_l2"].is_null() && error["max_abs"].is_null(),
+        "{error}"
+    );
+    // What was no number before is no error.
+    let ran = pair(&broken, &broken, &gate);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("not_finite_in_base"), "{}", ran.out);
+    assert_eq!(pair(&broken, &one, &gate).code, Some(0));
+}
+
+#[test]
+fn limits_that_nothing_can_fail_are_refused() {
+    for gate in ["--max-relative-error", "--min-bop-ratio", "--min-mac-ratio"] {
+        for limit in ["nan", "-1", "inf", "x"] {
+            let limit = format!("{gate}={limit}");
+            refused(
+                &pair(&[1.0; 4], &[1.0; 4], &[&limit]),
+                2,
+                &["a number from 0 on"],
+            );
+        }
+    }
+}
+
+#[test]
+fn a_large_error_stays_readable() {
+    let ran = pair(&[1e-30; 4], &[1e30; 4], &[]);
+    assert!(
+        ran.out.lines().all(|line| line.chars().count() < 121),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("1.0e62 %"), "{}", ran.out);
+}
+
+#[test]
+fn weights_that_are_no_layers_without_a_graph_are_named() {
+    let folder = Folder::new();
+    let matrix: Floats<'_> = ("m.weight", &[2, 2], ones(4));
+    let volume: Floats<'_> = ("five.weight", &[1, 1, 2, 1, 1], ones(2));
+    let image: Floats<'_> = ("c.weight", &[1, 1, 1, 1], ones(1));
+    let vector: Floats<'_> = ("v.weight", &[2], ones(2));
+    let all = [matrix, volume, image, vector.clone()];
+    let all = folder.write("all.safetensors", floats(&all));
+    let graph = |name| common::stdout(&["compare", "--only", &all, "--graph", name]);
+    assert!(graph("none").contains("note [not_layers] five.weight: 1 weights"));
+    assert!(!graph("none").contains("no_input"));
+    assert!(graph("sequential").contains("note [no_input] c.weight"));
+    let vectors = folder.write("vectors.safetensors", floats(&[vector]));
+    refused(
+        &run(&["compare", "--only", &vectors]),
+        3,
+        &["vectors.safetensors", "no layer"],
+    );
+}
+
+#[test]
+fn a_layer_has_one_width_in_a_file_of_widths() {
+    let folder = Folder::new();
+    let bits = folder.write("bits.json", r#"{"a":4,"a.weight":5}"#);
+    let ran = pair(&[1.0; 4], &[1.0; 4], &["--bits", &bits]);
+    refused(&ran, 3, &["bits.json", "a stands twice"]);
+}
+
 #[cfg(feature = "hub")]
 mod downloads {
     use crate::common::Folder;

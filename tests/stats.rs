@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// Writes the tensors of a checkpoint into so many shards, each in a folder of its own with the config; `shard` says where
 /// a tensor goes. Shards without a tensor are left out.
@@ -430,5 +431,45 @@ fn statistics_that_contradict_themselves_are_refused() {
         let odd = folder.write("odd.json", good.replace(from, to));
         let ran = run(&["compare", &model, &odd]);
         assert!(matches!(ran.code, Some(0 | 3)), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_long_scan_draws_a_bar_on_a_terminal_and_nowhere_else() {
+    // Holes are zeros that take no room; the unoptimized program needs seconds for them.
+    let (count, numbers) = (16, 1 << 18);
+    let folder = Folder::new();
+    let entries = (0..count).map(|i| {
+        let (begin, end) = (i * numbers * 4, (i + 1) * numbers * 4);
+        format!(
+            r#""{i}":{{"dtype":"F32","shape":[8,{}],"data_offsets":[{begin},{end}]}}"#,
+            numbers / 8
+        )
+    });
+    let header = format!("{{{}}}", entries.collect::<Vec<_>>().join(","));
+    let start = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let path = folder.write("holes.safetensors", &start);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("there");
+    file.set_len(start.len() as u64 + count * numbers * 4)
+        .expect("holes");
+    let out = folder.file("stats.json");
+    let begun = Instant::now();
+    let elsewhere = run(&["stats", &path, "-o", &out]);
+    assert_eq!((elsewhere.code, elsewhere.err.as_str()), (Some(0), ""));
+    if begun.elapsed() < Duration::from_millis(800) {
+        common::skipped("the scan is too short for a bar");
+        return;
+    }
+    for (args, has_bar) in [
+        (&["stats", &path, "-o", &out][..], true),
+        (&["stats", &path, "-o", &out, "-q"], false),
+    ] {
+        let Some(seen) = common::on_a_terminal(&program(args)) else {
+            return;
+        };
+        assert_eq!(seen.contains("scanning"), has_bar, "{seen}");
     }
 }

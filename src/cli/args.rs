@@ -304,13 +304,13 @@ pub(super) struct CompareArgs {
     #[arg(long)]
     pub no_errors: bool,
     /// Largest relative error of a layer's weights
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
     pub max_relative_error: Option<f64>,
     /// Least ratio of bit operations, base over compressed; exit code 1 below it
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
     pub min_bop_ratio: Option<f64>,
     /// Least ratio of MACs
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
     pub min_mac_ratio: Option<f64>,
 }
 
@@ -382,6 +382,14 @@ fn parse_bops(text: &str) -> Result<crate::compare::BopsKey, String> {
         let names: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
         format!("the definitions are {}", names.join(", "))
     })
+}
+
+/// A limit that a number can fail; nothing is more or less than what is no number.
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio >= 0.0 && ratio.is_finite() => Ok(ratio),
+        _ => Err("a ratio is a number from 0 on, such as 4 or 0.05".into()),
+    }
 }
 
 fn parse_input(text: &str) -> Result<(u64, u64, u64), String> {

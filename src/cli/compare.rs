@@ -6,6 +6,7 @@ use super::fetch::Fetcher;
 use super::output::{Broken, write_with};
 use super::progress::ScanBar;
 use super::{Exit, Failure, Outcome, database, input, usage};
+use crate::checkpoint::packed::Weight;
 use crate::checkpoint::{CheckpointError, batches, made};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
 use crate::db::Db;
@@ -313,12 +314,26 @@ impl Compared {
                 message: message.clone(),
             });
         }
+        if args.only.is_some() && side.layers.is_empty() {
+            return Err(input(format!(
+                "{other_id}: it has no layer (graph {graph}); `bitcost stats` lists what it holds"
+            )));
+        }
         let pairs = pair(args, &base_side, &side, &mut notes)?;
         // A layer that one side lacks is no saving.
         let (of_base, of_other) = pairs.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>();
         let base_totals = Totals::of(of_base.iter().map(|n| &base_side.layers[*n]), args.bops);
         side.totals = Totals::of(of_other.iter().map(|n| &side.layers[*n]), args.bops);
         notes.extend(remarks(&side, &rules)?);
+        notes.extend(not_layers(args, &graph, other));
+        let bases = of_base.iter().map(|n| &base_side.layers[*n]);
+        for layer in bases.filter(|layer| both && layer.not_finite > 0) {
+            notes.push(CompareNote {
+                code: "not_finite_in_base",
+                path: layer.name.clone(),
+                message: format!("{} weights of the base are not finite", layer.not_finite),
+            });
+        }
         if both && !args.no_errors && !has_data {
             notes.push(CompareNote {
                 code: "no_errors",
@@ -632,6 +647,41 @@ fn pair(
     Ok(pairs)
 }
 
+/// What counts for less than one may think where no model says how weights are used.
+fn not_layers(args: &CompareArgs, graph: &str, side: &Opened) -> Vec<CompareNote> {
+    let mut notes = Vec::new();
+    if !matches!(graph, "none" | "sequential") {
+        return notes;
+    }
+    let sides = |weight: &&Weight| weight.shape.as_ref().map_or(0, |shape| shape.len());
+    let weights = || side.headers.weights.weights.iter();
+    let is_odd = |weight: &&Weight| matches!(sides(weight), 3 | 5..);
+    if let Some(first) = weights().find(is_odd) {
+        let message = format!(
+            "{} weights of 3, or of more than 4, dimensions are no layers without a graph that says what they mean",
+            weights().filter(is_odd).count()
+        );
+        notes.push(CompareNote {
+            code: "not_layers",
+            path: first.name.to_string(),
+            message,
+        });
+    }
+    let image = |weight: &&Weight| sides(weight) == 4;
+    if let Some(first) = weights()
+        .find(image)
+        .filter(|_| graph == "sequential" && args.input.is_none())
+    {
+        notes.push(CompareNote {
+            code: "no_input",
+            path: first.name.to_string(),
+            message: "convolutions count at one position; --input CxHxW says how large images are"
+                .into(),
+        });
+    }
+    notes
+}
+
 /// What the reader has to know of the compressed side.
 fn remarks(side: &Side, rules: &BitsRules) -> Result<Vec<CompareNote>, Failure> {
     let names = || side.layers.iter().map(|layer| layer.name.as_str());
@@ -695,7 +745,7 @@ fn read_bits(path: &Path) -> Result<BTreeMap<String, u32>, Failure> {
             value.describe()
         )));
     };
-    let width = |(layer, value): &(Arc<str>, Value)| {
+    let width = |(layer, value): &(Arc<str>, Value)| -> Result<(String, u32), Failure> {
         let bits = value.as_int().and_then(|bits| u32::try_from(bits).ok());
         let bits = bits.filter(|bits| (1..=64).contains(bits));
         let bits = bits.ok_or_else(|| {
@@ -707,5 +757,14 @@ fn read_bits(path: &Path) -> Result<BTreeMap<String, u32>, Failure> {
         let layer = layer.strip_suffix(".weight").unwrap_or(layer);
         Ok((layer.to_string(), bits))
     };
-    object.0.iter().map(width).collect()
+    let mut widths = BTreeMap::new();
+    for entry in &object.0 {
+        let (layer, bits) = width(entry)?;
+        if widths.insert(layer.clone(), bits).is_some() {
+            return Err(fail(format!(
+                "{layer} stands twice, with and without `.weight`"
+            )));
+        }
+    }
+    Ok(widths)
 }

@@ -319,16 +319,24 @@ pub fn apart(
         let weight = &headers.weights.weights[layer.number];
         (&headers.checkpoint, weight)
     }
+    let is_broken = other.1.not_finite > base.1.not_finite;
     let (base, other) = (weight(base), weight(other));
     let error = weight_error(base, other)?;
     let kinds = zero_kinds(base, other)?;
     Ok(error.zip(kinds).map(|(error, kinds)| {
         // A weight of floats that is below what its row keeps was pruned; one of codes was rounded to 0.
         let codes = !other.1.is_plain();
+        // What became infinite, or no number at all, is infinitely far from what it was.
+        let (relative_l2, max_abs, snr_db) = if is_broken {
+            (f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY)
+        } else {
+            // 0 dB of a weight that is gone is no negative 0.
+            (error.relative, error.max, error.snr_db + 0.0)
+        };
         Apart {
-            relative_l2: error.relative,
-            max_abs: error.max,
-            snr_db: error.snr_db,
+            relative_l2,
+            max_abs,
+            snr_db,
             cosine: error.cosine,
             zeros: ZerosBy {
                 pruned: kinds.in_base + if codes { 0 } else { kinds.below } + kinds.above,
@@ -340,7 +348,8 @@ pub fn apart(
     }))
 }
 
-/// How far a weight is from the base's. Infinite where the base is 0 and the other is not; never NaN.
+/// How far a weight is from the base's, over the numbers that are finite in both. Infinite where the base is 0 and the other
+/// is not, or has numbers that are not finite and that the base lacks; never NaN.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Apart {
     /// Length of the difference over the length of the base.

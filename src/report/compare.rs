@@ -249,7 +249,8 @@ pub fn table(
         grid.push(row(pair));
     }
     let against = if meta.alone {
-        "itself without zeros".to_string()
+        let bits = pairs.first().map_or(0, |pair| pair.base.weight_bits);
+        format!("itself without zeros at {bits} bits")
     } else {
         units::visible(&meta.base)
     };
@@ -338,11 +339,12 @@ fn whole(n: f64) -> String {
     units::decimal(n.round().max(0.0) as u128)
 }
 
-/// A relative error: `0`, `12.3 %`, `inf`.
+/// A relative error: `0`, `12.34 %`, `1.2e40 %`, `inf`.
 fn relative(error: f64) -> String {
     match error {
         0.0 => "0".into(),
-        error if error.is_finite() => format!("{:.2} %", error * 100.0),
+        error if error < 1e4 => format!("{:.2} %", error * 100.0),
+        error if error.is_finite() => format!("{:.1e} %", error * 100.0),
         _ => "inf".into(),
     }
 }
