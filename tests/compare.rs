@@ -834,6 +834,46 @@ fn a_layer_has_one_width_in_a_file_of_widths() {
     refused(&ran, 3, &["bits.json", "a stands twice"]);
 }
 
+#[test]
+fn groups_that_do_not_divide_are_told_as_the_reason() {
+    let good = fixture("packed/gptq_4bit_g32_sym");
+    let folder = Folder::new();
+    let file = std::fs::read(format!("{good}/model.safetensors")).expect("there");
+    let all = safetensors::SafeTensors::deserialize(&file).expect("valid");
+    // A row of scales and of zero points too many: five groups of 128 inputs.
+    let odd = all.iter().map(|(name, view)| {
+        let (mut shape, mut data) = (view.shape().to_vec(), view.data().to_vec());
+        if name.contains("q_proj.scales") || name.contains("q_proj.qzeros") {
+            data.extend_from_within(..data.len() / shape[0]);
+            shape[0] += 1;
+        }
+        (name.to_string(), view.dtype(), shape, data)
+    });
+    let odd: Vec<_> = odd.collect();
+    let views = odd.iter().map(|(name, dtype, shape, data)| {
+        let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), data);
+        (name, view.expect("a view"))
+    });
+    let odd = safetensors::serialize(views, None).expect("written");
+    folder.write("model.safetensors", odd);
+    for name in ["config.json", "quantize_config.json"] {
+        folder.write(
+            name,
+            std::fs::read(format!("{good}/{name}")).expect("there"),
+        );
+    }
+    let bad = folder.path().to_str().expect("text");
+    let ran = run(&["compare", &good, bad]);
+    refused(
+        &ran,
+        3,
+        &["q_proj", "groups do not divide", "--allow-missing"],
+    );
+    let ran = run(&["compare", &good, bad, "--allow-missing"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("note [checkpoint]"), "{}", ran.out);
+}
+
 #[cfg(feature = "hub")]
 mod downloads {
     use crate::common::Folder;

@@ -319,6 +319,9 @@ impl Compared {
                 "{other_id}: it has no layer (graph {graph}); `bitcost stats` lists what it holds"
             )));
         }
+        for opened in [Some(other), both.then_some(base)].into_iter().flatten() {
+            notes.extend(oddities(opened));
+        }
         let pairs = pair(args, &base_side, &side, &mut notes)?;
         // A layer that one side lacks is no saving.
         let (of_base, of_other) = pairs.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>();
@@ -631,8 +634,13 @@ fn pair(
         };
         let message = format!("{what} {} layers: {}{more}", layers.len(), shown.join(", "));
         if !args.allow_missing {
+            // Codes that make no weight are why a layer is not there.
+            let odd = notes.iter().find(|note| note.code == CHECKPOINT);
+            let odd = odd.map_or_else(String::new, |note| {
+                format!(" (`{}` {})", note.path, note.message)
+            });
             return Err(input(format!(
-                "{message}; --allow-missing compares the rest"
+                "{message}{odd}; --allow-missing compares the rest"
             )));
         }
         notes.push(CompareNote {
@@ -645,6 +653,27 @@ fn pair(
         return Err(input("the two have no layer in common"));
     }
     Ok(pairs)
+}
+
+/// The code of notes about how a checkpoint is stored, as `inspect` has it.
+const CHECKPOINT: &str = "checkpoint";
+
+/// What is odd about how a checkpoint stores its weights.
+fn oddities(side: &Opened) -> impl Iterator<Item = CompareNote> + '_ {
+    side.headers.weights.notes.iter().map(|odd| {
+        let more = match odd.more {
+            0 => String::new(),
+            more => format!(
+                " (and {} more)",
+                crate::units::counted(more.into(), "tensor")
+            ),
+        };
+        CompareNote {
+            code: CHECKPOINT,
+            path: odd.tensor.as_deref().unwrap_or_default().into(),
+            message: format!("{}{more}", odd.text),
+        }
+    })
 }
 
 /// What counts for less than one may think where no model says how weights are used.
