@@ -11,6 +11,7 @@ use bitcost::checkpoint::Checkpoint;
 use bitcost::checkpoint::packed::{Settings, Weights, weights};
 use bitcost::checkpoint::scan::{Wanted, statistics, weight_error, zero_kinds};
 use bitcost::source::Folder;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -353,4 +354,27 @@ fn tiny(folder: &Path) {
             .collect(),
     );
     println!("{:34} {:>9.0} ms", "100,000 tiny tensors", took * 1e3);
+    // The whole program, report and all; the second file is the first, which saves no work.
+    let other = folder.join("other.safetensors");
+    std::fs::copy(&path, &other).expect("copied");
+    let out = folder.join("out");
+    let (path, other, out) = (path.as_os_str(), other.as_os_str(), out.as_os_str());
+    let compare: Vec<&OsStr> = ["compare", "--graph", "none", "-o"].map(OsStr::new).into();
+    let stats: Vec<&OsStr> = ["stats", "-o"].map(OsStr::new).into();
+    for (name, args) in [
+        (
+            "  bitcost compare, the table",
+            [&compare[..], &[out, path, other]].concat(),
+        ),
+        ("  bitcost stats", [&stats[..], &[out, path]].concat()),
+    ] {
+        let run = || {
+            let status = Command::new(env!("CARGO_BIN_EXE_bitcost"))
+                .args(&args)
+                .status();
+            assert!(status.expect("the program runs").success());
+        };
+        let took = median((0..RUNS).map(|_| seconds(run)).collect());
+        println!("{name:34} {:>9.0} ms", took * 1e3);
+    }
 }

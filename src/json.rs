@@ -5,6 +5,7 @@
 //! floats; and a key that stands twice must be refused instead of silently overwritten. Depth and size are bounded.
 
 use crate::value::{Object, Value};
+use std::io::Write;
 use std::sync::Arc;
 
 /// Deepest nesting that is read.
@@ -48,6 +49,43 @@ pub fn read_index(text: &str) -> Result<Vec<(Arc<str>, &str)>, JsonError> {
     })?;
     reader.end()?;
     Ok(entries)
+}
+
+/// JSON on its way out, with U+007F to U+009F, which JSON leaves as they are and terminals obey, as escapes. What is written
+/// at once is whole characters, as serde does.
+pub struct Escaped<W>(pub W);
+
+impl<W: Write> Write for Escaped<W> {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.write_all(text)?;
+        Ok(text.len())
+    }
+
+    fn write_all(&mut self, text: &[u8]) -> std::io::Result<()> {
+        let steers = |at: &usize| match text[*at] {
+            0x7f => true,
+            // In UTF-8, U+0080 to U+009F are C2 and the number itself.
+            0xc2 => text
+                .get(*at + 1)
+                .is_some_and(|next| (0x80..=0x9f).contains(next)),
+            _ => false,
+        };
+        if text.is_ascii() && !text.contains(&0x7f) {
+            return self.0.write_all(text);
+        }
+        let mut begin = 0;
+        for at in (0..text.len()).filter(steers) {
+            let length = 1 + usize::from(text[at] == 0xc2);
+            self.0.write_all(&text[begin..at])?;
+            write!(self.0, "\\u{:04x}", text[at + length - 1])?;
+            begin = at + length;
+        }
+        self.0.write_all(&text[begin..])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 struct Reader<'a> {
@@ -419,6 +457,22 @@ mod tests {
             read(text).map_or_else(|e| e.to_string(), |v| v.to_string()),
             expected
         );
+    }
+
+    #[test]
+    fn control_characters_that_json_leaves_as_they_are_become_escapes() {
+        for (text, json) in [
+            ("a\u{7f}b", r#""a\u007fb""#),
+            ("\u{80}\u{9f}\u{a0}", "\"\\u0080\\u009f\u{a0}\""),
+            ("é\u{9b}31m", "\"é\\u009b31m\""),
+            ("\u{7f}", r#""\u007f""#),
+            ("\u{1b}", r#""\u001b""#),
+            ("中\u{42a}", "\"中\u{42a}\""),
+        ] {
+            let mut out = Vec::new();
+            serde_json::to_writer(Escaped(&mut out), text).expect("JSON");
+            assert_eq!(String::from_utf8(out).expect("text"), json, "{text:?}");
+        }
     }
 
     #[test]

@@ -742,3 +742,234 @@ fn odd_weights_are_left_out_or_counted_and_never_a_panic() {
         }
     }
 }
+
+/// Two files of one matrix each, compared.
+fn pair(base: &[f32], other: &[f32], args: &[&str]) -> common::Ran {
+    let folder = Folder::new();
+    let file = |name: &str, numbers: &[f32]| {
+        folder.write(name, floats(&[("a.weight", &[2, 2], numbers.to_vec())]))
+    };
+    let (base, other) = (
+        file("base.safetensors", base),
+        file("other.safetensors", other),
+    );
+    run(&[&["compare", &base, &other], args].concat())
+}
+
+#[test]
+fn weights_that_stop_being_numbers_are_infinitely_wrong() {
+    let (one, broken) = ([1.0; 4], [1.0, 1.0, f32::NAN, 1.0]);
+    let gate = ["--max-relative-error", "1e9", "--format", "json"];
+    let ran = pair(&one, &broken, &gate);
+    assert_eq!(ran.code, Some(1), "{}", ran.err);
+    assert!(
+        ran.err.contains("gate: a: relative error inf"),
+        "{}",
+        ran.err
+    );
+    let value: Json = serde_json::from_str(&ran.out).expect("JSON without NaN");
+    let error = &value["layers"][0]["error"];
+    assert!(
+        error["relative_l2"].is_null() && error["max_abs"].is_null(),
+        "{error}"
+    );
+    // What was no number before is no error.
+    let ran = pair(&broken, &broken, &gate);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("not_finite_in_base"), "{}", ran.out);
+    assert_eq!(pair(&broken, &one, &gate).code, Some(0));
+}
+
+#[test]
+fn limits_that_nothing_can_fail_are_refused() {
+    for gate in ["--max-relative-error", "--min-bop-ratio", "--min-mac-ratio"] {
+        for limit in ["nan", "-1", "inf", "x"] {
+            let limit = format!("{gate}={limit}");
+            refused(
+                &pair(&[1.0; 4], &[1.0; 4], &[&limit]),
+                2,
+                &["a number from 0 on"],
+            );
+        }
+    }
+}
+
+#[test]
+fn a_large_error_stays_readable() {
+    let ran = pair(&[1e-30; 4], &[1e30; 4], &[]);
+    assert!(
+        ran.out.lines().all(|line| line.chars().count() < 121),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("1.0e62 %"), "{}", ran.out);
+}
+
+#[test]
+fn weights_that_are_no_layers_without_a_graph_are_named() {
+    let folder = Folder::new();
+    let matrix: Floats<'_> = ("m.weight", &[2, 2], ones(4));
+    let volume: Floats<'_> = ("five.weight", &[1, 1, 2, 1, 1], ones(2));
+    let image: Floats<'_> = ("c.weight", &[1, 1, 1, 1], ones(1));
+    let vector: Floats<'_> = ("v.weight", &[2], ones(2));
+    let all = [matrix, volume, image, vector.clone()];
+    let all = folder.write("all.safetensors", floats(&all));
+    let graph = |name| common::stdout(&["compare", "--only", &all, "--graph", name]);
+    assert!(graph("none").contains("note [not_layers] five.weight: 1 weights"));
+    assert!(!graph("none").contains("no_input"));
+    assert!(graph("sequential").contains("note [no_input] c.weight"));
+    let vectors = folder.write("vectors.safetensors", floats(&[vector]));
+    refused(
+        &run(&["compare", "--only", &vectors]),
+        3,
+        &["vectors.safetensors", "no layer"],
+    );
+}
+
+#[test]
+fn a_layer_has_one_width_in_a_file_of_widths() {
+    let folder = Folder::new();
+    let bits = folder.write("bits.json", r#"{"a":4,"a.weight":5}"#);
+    let ran = pair(&[1.0; 4], &[1.0; 4], &["--bits", &bits]);
+    refused(&ran, 3, &["bits.json", "a stands twice"]);
+}
+
+#[test]
+fn groups_that_do_not_divide_are_told_as_the_reason() {
+    let good = fixture("packed/gptq_4bit_g32_sym");
+    let folder = Folder::new();
+    let file = std::fs::read(format!("{good}/model.safetensors")).expect("there");
+    let all = safetensors::SafeTensors::deserialize(&file).expect("valid");
+    // A row of scales and of zero points too many: five groups of 128 inputs.
+    let odd = all.iter().map(|(name, view)| {
+        let (mut shape, mut data) = (view.shape().to_vec(), view.data().to_vec());
+        if name.contains("q_proj.scales") || name.contains("q_proj.qzeros") {
+            data.extend_from_within(..data.len() / shape[0]);
+            shape[0] += 1;
+        }
+        (name.to_string(), view.dtype(), shape, data)
+    });
+    let odd: Vec<_> = odd.collect();
+    let views = odd.iter().map(|(name, dtype, shape, data)| {
+        let view = safetensors::tensor::TensorView::new(*dtype, shape.clone(), data);
+        (name, view.expect("a view"))
+    });
+    let odd = safetensors::serialize(views, None).expect("written");
+    folder.write("model.safetensors", odd);
+    for name in ["config.json", "quantize_config.json"] {
+        folder.write(
+            name,
+            std::fs::read(format!("{good}/{name}")).expect("there"),
+        );
+    }
+    let bad = folder.path().to_str().expect("text");
+    let ran = run(&["compare", &good, bad]);
+    refused(
+        &ran,
+        3,
+        &["q_proj", "groups do not divide", "--allow-missing"],
+    );
+    let ran = run(&["compare", &good, bad, "--allow-missing"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("note [checkpoint]"), "{}", ran.out);
+}
+
+#[cfg(feature = "hub")]
+mod downloads {
+    use crate::common::Folder;
+    use crate::common::hub::{CONFIG, GOOD_TOKEN, Gate, Hub, Repo, bitcost, model, run, weights};
+    use crate::common::{TIME_LIMIT, refused, wait};
+
+    /// Two models of one layer, whose weights stand in one file and in an index's shard.
+    fn repos() -> [Repo; 2] {
+        let shard = "model-00001-of-00001.safetensors";
+        let name = "model.layers.0.self_attn.q_proj.weight";
+        let index = format!(r#"{{"metadata":{{}},"weight_map":{{"{name}":"{shard}"}}}}"#);
+        [
+            model("org/base").large("model.safetensors", weights(1)),
+            model("org/other")
+                .large(shard, weights(1))
+                .small("model.safetensors.index.json", index),
+        ]
+    }
+
+    fn hub() -> Hub {
+        let hub = Hub::start();
+        repos().into_iter().for_each(|repo| hub.add(repo));
+        hub
+    }
+
+    const ASK: [&str; 5] = ["compare", "org/base", "org/other", "--format", "json"];
+
+    /// The counts of a comparison, whoever was compared.
+    fn counts(text: &str) -> serde_json::Value {
+        let mut value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        value["base"].take();
+        value["compressed"].take();
+        value
+    }
+
+    #[test]
+    fn weights_that_are_not_here_are_asked_for_and_not_fetched() {
+        let (hub, home) = (hub(), Folder::new());
+        let only = ["compare", "--only", "org/other"];
+        for (args, id) in [(&ASK[..], "org/base"), (&only, "org/other")] {
+            let fetch = format!("`bitcost fetch {id} --weights`");
+            refused(&run(&hub, &home, args), 3, &[&fetch, "--download"]);
+            // Nothing was left behind that would do without the network.
+            let offline = [args, &["--offline"]].concat();
+            refused(&run(&hub, &home, &offline), 3, &[id]);
+        }
+    }
+
+    #[test]
+    fn download_fetches_what_is_missing_into_the_cache_once() {
+        let (hub, home) = (hub(), Folder::new());
+        let ask = [&ASK[..], &["--download"]].concat();
+        let ran = run(&hub, &home, &ask);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        let here = Folder::new();
+        let sides =
+            ["base", "other"].map(|name| here.write(&format!("{name}.safetensors"), weights(1)));
+        here.write("config.json", CONFIG);
+        let want = crate::common::stdout(&["compare", &sides[0], &sides[1], "--format", "json"]);
+        assert_eq!(counts(&ran.out), counts(&want));
+        // Both lie where `bitcost fetch` puts them, and nobody asks for them again.
+        hub.forget();
+        let again = run(&hub, &home, &ask);
+        assert_eq!(again, ran);
+        let without = run(&hub, &home, &ASK);
+        assert_eq!(without, ran);
+        assert!(hub.asked().is_empty(), "{:?}", hub.asked());
+    }
+
+    #[test]
+    fn a_download_that_fails_is_told_as_fetch_tells_it() {
+        let hub = Hub::start();
+        let [base, mut other] = repos();
+        other.gate = Gate::Gated;
+        hub.add(base);
+        hub.add(other);
+        let home = Folder::new();
+        let ask = [&ASK[..], &["--download"]].concat();
+        let ran = run(&hub, &home, &ask);
+        refused(&ran, 3, &["org/other"]);
+        let mut with_token = bitcost(&hub, &home, &ask);
+        with_token.env("HF_TOKEN", GOOD_TOKEN);
+        assert_eq!(wait(with_token, TIME_LIMIT).code, Some(0));
+        let offline = [&ask[..], &["--offline"]].concat();
+        refused(&run(&hub, &home, &offline), 2, &["--download", "--offline"]);
+    }
+
+    #[test]
+    fn a_repository_without_weights_is_told() {
+        let hub = Hub::with(model("org/empty"));
+        let home = Folder::new();
+        let ran = run(
+            &hub,
+            &home,
+            &["compare", "--only", "org/empty", "--download"],
+        );
+        refused(&ran, 3, &["no weights"]);
+    }
+}

@@ -552,40 +552,6 @@ fn ctrl_c_leaves_the_resumable_part_and_ends_with_130() {
     assert_eq!(actions[0].1, "resumed");
 }
 
-/// The program under `script`, which gives it a terminal of its own; what the terminal saw.
-fn on_a_terminal(hub: &Hub, home: &Folder, args: &[&str]) -> Option<String> {
-    let plain = bitcost(hub, home, args);
-    let mut line = plain.get_program().to_string_lossy().into_owned();
-    for arg in plain.get_args() {
-        line.push_str(&format!(" '{}'", arg.to_string_lossy()));
-    }
-    let mut command = std::process::Command::new("script");
-    command.args(["-qec", &line, "/dev/null"]);
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-        .env("TERM", "xterm")
-        .stdin(std::process::Stdio::null());
-    match command.output() {
-        Ok(output) => {
-            assert!(
-                output.status.success(),
-                "{}",
-                String::from_utf8_lossy(&output.stdout)
-            );
-            Some(String::from_utf8_lossy(&output.stdout).into_owned())
-        }
-        Err(e) => {
-            common::skipped(&format!("a terminal for the program needs `script`: {e}"));
-            None
-        }
-    }
-}
-
 #[test]
 fn bars_are_drawn_on_a_terminal_and_nowhere_else() {
     let hub = Hub::with(model("org/tiny").large("model.safetensors", weights(6000)));
@@ -594,7 +560,8 @@ fn bars_are_drawn_on_a_terminal_and_nowhere_else() {
     assert_eq!(elsewhere.err, "");
     hub.fault("cdn:", 1, Kind::Slow(Duration::from_millis(20)));
     let home = Folder::new();
-    let Some(seen) = on_a_terminal(&hub, &home, &["fetch", "org/tiny", "--weights"]) else {
+    let fetch = bitcost(&hub, &home, &["fetch", "org/tiny", "--weights"]);
+    let Some(seen) = common::on_a_terminal(&fetch) else {
         return;
     };
     assert!(

@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// Writes the tensors of a checkpoint into so many shards, each in a folder of its own with the config; `shard` says where
 /// a tensor goes. Shards without a tensor are left out.
@@ -339,6 +340,51 @@ fn statistics_stand_in_for_a_checkpoint() {
 }
 
 #[test]
+fn padded_weights_count_from_statistics_as_from_the_checkpoint() {
+    // The second file's config, of a model with an odd side, is ours; the file has layers that it would contradict.
+    let narrow = |config: String| config.replace("\"hidden_size\": 126", "\"hidden_size\": 125");
+    let same = |config: String| config;
+    for (case, edit, stored, meant) in [
+        (
+            "bitnet_ragged",
+            &same as &dyn Fn(String) -> String,
+            [32, 128],
+            [30, 128],
+        ),
+        ("gemma_qat", &narrow, [64, 126], [64, 125]),
+    ] {
+        let folder = Folder::new();
+        let of_fixture = |name: &str| std::fs::read(fixture(&format!("packed/{case}/{name}")));
+        let config = String::from_utf8(of_fixture("config.json").expect("there")).expect("text");
+        folder.write("config.json", edit(config));
+        let file = of_fixture("model.safetensors").expect("there");
+        let all = safetensors::SafeTensors::deserialize(&file).expect("valid");
+        let kept = all.iter().filter(|(name, _)| name.contains("q_proj"));
+        let kept = safetensors::serialize(kept, None).expect("written");
+        folder.write("model.safetensors", kept);
+        let model = folder.path().to_str().expect("text").to_string();
+        let stats = folder.file("stats.json");
+        stdout(&["stats", &model, "-o", &stats]);
+        let text = std::fs::read_to_string(&stats).expect("statistics");
+        let held = format!("\"shape\":[{},{}],\"padding\":{{", stored[0], stored[1]);
+        assert!(text.contains(&held), "{case}: {text}");
+        let want = counts(&[&model, &model]);
+        let name = "model.layers.0.self_attn.q_proj";
+        let layers = want["layers"].as_array().expect("layers");
+        let layer = layers.iter().find(|layer| layer["name"] == name);
+        let layer = layer.expect("the layer");
+        assert_eq!(layer["shape"], serde_json::json!(meant), "{case}");
+        assert!(layer["nnz"].is_u64() && layer["zeros"].is_u64(), "{layer}");
+        assert_eq!(counts(&[&stats, &stats]), want, "{case}");
+        assert_eq!(counts(&[&model, &stats]), want, "{case}");
+        let again = folder.file("again.json");
+        stdout(&["merge", &stats, &stats, "-o", &again]);
+        let again = std::fs::read_to_string(&again).expect("merged");
+        assert_eq!(again, text, "{case}");
+    }
+}
+
+#[test]
 fn what_statistics_do_not_tell_is_said() {
     let folder = Folder::new();
     let model = fixture("compare/toy_two_conv_dense/model.safetensors");
@@ -385,5 +431,45 @@ fn statistics_that_contradict_themselves_are_refused() {
         let odd = folder.write("odd.json", good.replace(from, to));
         let ran = run(&["compare", &model, &odd]);
         assert!(matches!(ran.code, Some(0 | 3)), "{}", ran.err);
+    }
+}
+
+#[test]
+fn a_long_scan_draws_a_bar_on_a_terminal_and_nowhere_else() {
+    // Holes are zeros that take no room; the unoptimized program needs seconds for them.
+    let (count, numbers) = (16, 1 << 18);
+    let folder = Folder::new();
+    let entries = (0..count).map(|i| {
+        let (begin, end) = (i * numbers * 4, (i + 1) * numbers * 4);
+        format!(
+            r#""{i}":{{"dtype":"F32","shape":[8,{}],"data_offsets":[{begin},{end}]}}"#,
+            numbers / 8
+        )
+    });
+    let header = format!("{{{}}}", entries.collect::<Vec<_>>().join(","));
+    let start = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    let path = folder.write("holes.safetensors", &start);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("there");
+    file.set_len(start.len() as u64 + count * numbers * 4)
+        .expect("holes");
+    let out = folder.file("stats.json");
+    let begun = Instant::now();
+    let elsewhere = run(&["stats", &path, "-o", &out]);
+    assert_eq!((elsewhere.code, elsewhere.err.as_str()), (Some(0), ""));
+    if begun.elapsed() < Duration::from_millis(800) {
+        common::skipped("the scan is too short for a bar");
+        return;
+    }
+    for (args, has_bar) in [
+        (&["stats", &path, "-o", &out][..], true),
+        (&["stats", &path, "-o", &out, "-q"], false),
+    ] {
+        let Some(seen) = common::on_a_terminal(&program(args)) else {
+            return;
+        };
+        assert_eq!(seen.contains("scanning"), has_bar, "{seen}");
     }
 }

@@ -7,15 +7,18 @@
 //! - `header.rs`: one header, validated
 //! - `index.rs`: which file holds which tensor
 //! - `data.rs`: the bytes of a tensor, mapped
+//! - `batches.rs`: threads over many small weights
 //! - [`packed`]: from tensors to weights
 //! - [`scan`]: what the data says: statistics of weights, values, and how far two weights are apart
 
+mod batches;
 mod data;
 mod header;
 mod index;
 pub mod packed;
 pub mod scan;
 
+pub use batches::{batches, made};
 pub use data::{Data, PIECE_BYTES};
 pub use header::{Described, Header, HeaderError, MAX_DIMENSIONS, read as read_header};
 pub use index::{Index, IndexError, MAX_FILES, read as read_index};

@@ -245,7 +245,8 @@ impl GateArgs {
   bitcost compare base/ gptq/ awq/ --seq-len 128               several against one base
   bitcost compare --only q.safetensors --graph cifar-resnet --input 3x32x32
   bitcost compare base/ q/ --bits bits.json --bops structured --format json
-  bitcost compare base/ q/ --min-bop-ratio 4 --quiet           exit code 1 where less is saved")]
+  bitcost compare base/ q/ --min-bop-ratio 4 --quiet           exit code 1 where less is saved
+  bitcost compare base.json q.json                             what `bitcost stats` wrote of both")]
 pub(super) struct CompareArgs {
     /// The base, then what is compared with it: safetensors files, folders, ids with weights in the cache, what `bitcost stats` wrote
     #[arg(value_name = "BASE COMPRESSED")]
@@ -297,17 +298,21 @@ pub(super) struct CompareArgs {
     /// Print nothing but errors and failed gates
     #[arg(long, short = 'q')]
     pub quiet: bool,
+    /// Fetch weights of the Hub that are not here into its cache, as `bitcost fetch --weights` does
+    #[cfg(feature = "hub")]
+    #[arg(long, conflicts_with = "offline", help_heading = "Source")]
+    pub download: bool,
     /// Do not compute how far weights are from the base's
     #[arg(long)]
     pub no_errors: bool,
     /// Largest relative error of a layer's weights
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
     pub max_relative_error: Option<f64>,
     /// Least ratio of bit operations, base over compressed; exit code 1 below it
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
     pub min_bop_ratio: Option<f64>,
     /// Least ratio of MACs
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
     pub min_mac_ratio: Option<f64>,
 }
 
@@ -336,6 +341,9 @@ pub(super) struct StatsArgs {
     /// Write to a file
     #[arg(short = 'o', long, value_name = "FILE", conflicts_with = "jsonl")]
     pub output: Option<PathBuf>,
+    /// Draw no bar while data is read
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
     #[command(flatten)]
     pub source: SourceArgs,
 }
@@ -376,6 +384,14 @@ fn parse_bops(text: &str) -> Result<crate::compare::BopsKey, String> {
         let names: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
         format!("the definitions are {}", names.join(", "))
     })
+}
+
+/// A limit that a number can fail; nothing is more or less than what is no number.
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio >= 0.0 && ratio.is_finite() => Ok(ratio),
+        _ => Err("a ratio is a number from 0 on, such as 4 or 0.05".into()),
+    }
 }
 
 fn parse_input(text: &str) -> Result<(u64, u64, u64), String> {

@@ -1,19 +1,29 @@
 //! `bitcost compare`: what a compressed checkpoint saves against its base.
 
 use super::args::{CompareArgs, FormatArg, NullRuleArg};
+#[cfg(feature = "hub")]
+use super::fetch::Fetcher;
+use super::output::{Broken, write_with};
 use super::progress::ScanBar;
-use super::{Exit, Failure, Outcome, database, input, to_json, usage, write_out};
+use super::{Exit, Failure, Outcome, database, input, usage};
+use crate::checkpoint::packed::Weight;
+use crate::checkpoint::{CheckpointError, batches, made};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
 use crate::db::{Db, Tensors};
 use crate::flow::Rule;
 use crate::join::{Headers, fits};
+use crate::json::Escaped;
 use crate::model::{Asked, Model, ModelError};
 use crate::report::compare::{CompareMeta, CompareNote, Pair, csv, json, table};
-use crate::source::{self, ModelFiles, Settings, SourceKind};
+#[cfg(feature = "hub")]
+use crate::source::MAIN;
+use crate::source::{self, ModelFiles, RepoId, Settings, SourceKind};
 use crate::stats::Stats;
 use crate::value::{Object, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 impl From<CompareError> for Failure {
@@ -25,7 +35,8 @@ impl From<CompareError> for Failure {
 pub(super) fn run(args: &CompareArgs) -> Outcome {
     let db = database(&args.module_db)?;
     let settings = Settings::from_env();
-    let open = |id: &String| checkpoint(args, &settings, id);
+    let place = Place::new(args, &settings);
+    let open = |id: &String| place.open(id);
     let (base_id, others) = match (&args.only, args.inputs.as_slice()) {
         (Some(only), []) => (only, std::slice::from_ref(only)),
         (None, [base, others @ ..]) if !others.is_empty() => (base, others),
@@ -36,29 +47,49 @@ pub(super) fn run(args: &CompareArgs) -> Outcome {
         }
     };
     let base = open(base_id)?;
-    let mut exit = Exit::Ok;
-    let mut objects = Vec::new();
-    let mut texts = Vec::new();
+    let mut counted_base = None;
+    let mut all = Vec::new();
     for id in others {
         let other = open(id)?;
-        let compared = Compared::new(args, &db, (base_id, &base), (id, &other))?;
-        match args.format {
-            FormatArg::Json => objects.push(compared.json()?),
-            format => texts.push(compared.text(format)),
-        }
-        if !compared.gates_hold(args) {
-            exit = Exit::Failed;
-        }
+        let sides = ((base_id.as_str(), &base), (id.as_str(), &other));
+        all.push(Compared::new(args, &db, sides, &mut counted_base)?);
     }
-    let text = match (args.format, objects.as_slice()) {
-        (FormatArg::Json, [one]) => one.clone(),
-        (FormatArg::Json, several) => format!("[{}]", several.join(",\n")),
-        _ => texts.join("\n"),
-    };
     if !args.quiet || args.output.is_some() {
-        write_out(&text, args.output.as_deref())?;
+        write_with(args.output.as_deref(), |out| match args.format {
+            FormatArg::Json => write_json(&all, out),
+            format => {
+                for (number, one) in all.iter().enumerate() {
+                    let gap = if number == 0 { "" } else { "\n" };
+                    write!(out, "{gap}{}", one.text(format))?;
+                }
+                Ok(())
+            }
+        })?;
     }
-    Ok(exit)
+    // Each says what fails.
+    let hold: Vec<bool> = all.iter().map(|one| one.gates_hold(args)).collect();
+    Ok(if hold.contains(&false) {
+        Exit::Failed
+    } else {
+        Exit::Ok
+    })
+}
+
+/// One object, or a list of several.
+fn write_json(all: &[Compared], out: &mut dyn Write) -> Result<(), Broken> {
+    let ends = if let [_] = all {
+        ["", "\n"]
+    } else {
+        ["[", "]\n"]
+    };
+    out.write_all(ends[0].as_bytes())?;
+    for (number, one) in all.iter().enumerate() {
+        if number > 0 {
+            out.write_all(b",\n")?;
+        }
+        one.json(out)?;
+    }
+    Ok(out.write_all(ends[1].as_bytes())?)
 }
 
 /// Width that a checkpoint is held against where there is no base.
@@ -72,56 +103,149 @@ struct Opened {
     stats: Option<Stats>,
 }
 
-fn checkpoint(args: &CompareArgs, settings: &Settings, id: &str) -> Result<Opened, Failure> {
-    let wanted = super::inspect::wanted(&args.source, args.quiet);
-    if let Some(stats) = super::stats::written(id)? {
-        let fail = |e: crate::checkpoint::CheckpointError| input(e.to_string());
-        let checkpoint = stats.headers(id).map_err(fail)?;
-        let weights = stats.logical(&checkpoint).map_err(fail)?;
-        let beside = Path::new(id).with_file_name("config.json");
-        let beside = beside.to_str().filter(|_| beside.is_file());
-        let beside = beside.map(|config| source::open(config, &wanted, settings));
-        let files = ModelFiles {
-            id: id.into(),
-            revision: None,
-            source: SourceKind::Local,
-            config: beside.transpose()?.and_then(|files| files.config),
-            root: None,
-            file: id.into(),
-            notes: Vec::new(),
-            files: None,
-        };
-        return Ok(Opened {
-            files,
-            headers: Headers {
-                checkpoint,
-                weights,
-            },
-            stats: Some(stats),
-        });
+/// Where checkpoints are looked for.
+struct Place<'a> {
+    args: &'a CompareArgs,
+    settings: &'a Settings,
+    /// What fetches weights that are not here, from the first such model on.
+    #[cfg(feature = "hub")]
+    fetcher: std::cell::OnceCell<Fetcher>,
+}
+
+impl<'a> Place<'a> {
+    fn new(args: &'a CompareArgs, settings: &'a Settings) -> Place<'a> {
+        Place {
+            args,
+            settings,
+            #[cfg(feature = "hub")]
+            fetcher: std::cell::OnceCell::new(),
+        }
     }
-    let files = source::open(id, &wanted, settings)?;
-    let missing = || {
-        input(format!(
-            "{}: there are no weights here; `bitcost fetch {id} --weights` downloads them",
-            files.file
-        ))
+
+    fn open(&self, id: &str) -> Result<Opened, Failure> {
+        let wanted = super::inspect::wanted(&self.args.source, self.args.quiet);
+        if let Some(stats) = super::stats::written(id)? {
+            return statistics(id, stats, &wanted, self.settings);
+        }
+        let files = source::open(id, &wanted, self.settings)?;
+        let is_of_hub = files.source != SourceKind::Local && RepoId::parse(id).is_some();
+        let headers = headers(&files);
+        let is_here = matches!(&headers, Ok(Some(headers)) if has_data(headers));
+        if is_of_hub && !is_here && self.may_fetch() {
+            return self.fetched(id, &files);
+        }
+        match headers? {
+            Some(headers) if is_here || !is_of_hub => Ok(Opened {
+                headers,
+                files,
+                stats: None,
+            }),
+            _ if is_of_hub && cfg!(feature = "hub") => Err(input(format!(
+                "{}: its weights are not here; `bitcost fetch {id} --weights` fetches them, and so does --download",
+                files.file
+            ))),
+            _ => Err(input(format!("{}: there are no weights here", files.file))),
+        }
+    }
+}
+
+#[cfg(feature = "hub")]
+impl Place<'_> {
+    fn may_fetch(&self) -> bool {
+        self.args.download
+    }
+
+    /// Fetches a model's weights, and opens what came.
+    fn fetched(&self, id: &str, asked: &ModelFiles) -> Result<Opened, Failure> {
+        let fetcher = match self.fetcher.get() {
+            Some(fetcher) => fetcher,
+            None => {
+                let new = Fetcher::new(self.args.quiet)?;
+                self.fetcher.get_or_init(|| new)
+            }
+        };
+        let revision = self.args.source.revision.as_deref();
+        let repo = RepoId::parse(id).ok_or_else(|| input(format!("{id} is no id of the Hub")))?;
+        let folder = fetcher.weights(&repo, revision.unwrap_or(MAIN), self.settings)?;
+        let wanted = source::Wanted {
+            source: Some(SourceKind::Local),
+            ..source::Wanted::default()
+        };
+        let folder = folder.to_string_lossy();
+        let files = source::open(&folder, &wanted, self.settings)?;
+        let missing = || input(format!("{}: its repository has no weights", asked.file));
+        Ok(Opened {
+            headers: headers(&files)?.ok_or_else(missing)?,
+            files,
+            stats: None,
+        })
+    }
+}
+
+#[cfg(not(feature = "hub"))]
+impl Place<'_> {
+    fn may_fetch(&self) -> bool {
+        false
+    }
+
+    fn fetched(&self, id: &str, _: &ModelFiles) -> Result<Opened, Failure> {
+        Err(source::SourceError::NotBuilt(id.into()).into())
+    }
+}
+
+/// The headers of a model's weights, if it has any.
+fn headers(files: &ModelFiles) -> Result<Option<Headers>, Failure> {
+    let Some(place) = files.files.as_deref() else {
+        return Ok(None);
     };
-    let place = files.files.as_deref().ok_or_else(missing)?;
-    let headers =
-        Headers::read(place, files.config.as_deref()).map_err(|e| input(e.to_string()))?;
-    let headers = headers.ok_or_else(missing)?;
+    Headers::read(place, files.config.as_deref()).map_err(|e| input(e.to_string()))
+}
+
+/// Whether the data lies here too, not only its headers.
+fn has_data(headers: &Headers) -> bool {
+    let mut paths = headers.checkpoint.files.iter().map(|file| &file.path);
+    paths.all(|path| path.as_ref().is_some_and(|path| path.exists()))
+}
+
+/// Statistics in place of a checkpoint; a config that lies beside them is its.
+fn statistics(
+    id: &str,
+    stats: Stats,
+    wanted: &source::Wanted,
+    settings: &Settings,
+) -> Result<Opened, Failure> {
+    let fail = |e: CheckpointError| input(e.to_string());
+    let checkpoint = stats.headers(id).map_err(fail)?;
+    let weights = stats.logical(&checkpoint).map_err(fail)?;
+    let beside = Path::new(id).with_file_name("config.json");
+    let beside = beside.to_str().filter(|_| beside.is_file());
+    let beside = beside.map(|config| source::open(config, wanted, settings));
+    let files = ModelFiles {
+        id: id.into(),
+        revision: None,
+        source: SourceKind::Local,
+        config: beside.transpose()?.and_then(|files| files.config),
+        root: None,
+        file: id.into(),
+        notes: Vec::new(),
+        files: None,
+    };
     Ok(Opened {
-        headers,
         files,
-        stats: None,
+        headers: Headers {
+            checkpoint,
+            weights,
+        },
+        stats: Some(stats),
     })
 }
 
 /// A base and a compressed checkpoint, counted.
 struct Compared {
     meta: CompareMeta,
-    base: Side,
+    base: Rc<Side>,
+    /// Sums over the layers of the base that both have.
+    base_totals: Totals,
     compressed: Side,
     /// Numbers of the layers of both, in the order of the compressed one.
     pairs: Vec<(usize, usize)>,
@@ -134,8 +258,8 @@ impl Compared {
     fn new(
         args: &CompareArgs,
         db: &Db,
-        (base_id, base): (&str, &Opened),
-        (other_id, other): (&str, &Opened),
+        ((base_id, base), (other_id, other)): ((&str, &Opened), (&str, &Opened)),
+        counted_base: &mut Option<Rc<Side>>,
     ) -> Result<Compared, Failure> {
         let conventions = Conventions {
             rule: match args.null_rule {
@@ -171,15 +295,17 @@ impl Compared {
         let has_data = base.stats.is_none() && other.stats.is_none();
         let both = args.only.is_none();
         let errors = both && !args.no_errors && has_data;
-        let passes = 1 + u64::from(errors);
-        let all = bytes(other) * passes + if both { bytes(base) * passes } else { 0 };
+        let of_base = u64::from(both && counted_base.is_none()) + u64::from(errors);
+        let all = bytes(other) * (1 + u64::from(errors)) + bytes(base) * of_base;
         let bar = ScanBar::new(all, args.quiet);
         let watch = |bytes: u64| bar.iter().for_each(|bar| bar.done(bytes));
         let (mut side, graph) = count(args, db, other, base, &conventions, &rules, &watch)?;
-        let mut base_side = match args.only {
-            Some(_) => side.without_zeros(BASELINE_BITS, &conventions),
-            None => count(args, db, base, base, &conventions, &plain, &watch)?.0,
+        let base_side = match (&args.only, &counted_base) {
+            (Some(_), _) => Rc::new(side.without_zeros(BASELINE_BITS, &conventions)),
+            (None, Some(counted)) => counted.clone(),
+            (None, None) => Rc::new(count(args, db, base, base, &conventions, &plain, &watch)?.0),
         };
+        *counted_base = Some(base_side.clone());
         let mut notes = Vec::new();
         for (path, message) in &side.notes {
             notes.push(CompareNote {
@@ -188,12 +314,29 @@ impl Compared {
                 message: message.clone(),
             });
         }
+        if args.only.is_some() && side.layers.is_empty() {
+            return Err(input(format!(
+                "{other_id}: it has no layer (graph {graph}); `bitcost stats` lists what it holds"
+            )));
+        }
+        for opened in [Some(other), both.then_some(base)].into_iter().flatten() {
+            notes.extend(oddities(opened));
+        }
         let pairs = pair(args, &base_side, &side, &mut notes)?;
         // A layer that one side lacks is no saving.
         let (of_base, of_other) = pairs.iter().copied().unzip::<_, _, Vec<_>, Vec<_>>();
-        base_side.totals = Totals::of(of_base.iter().map(|n| &base_side.layers[*n]), args.bops);
+        let base_totals = Totals::of(of_base.iter().map(|n| &base_side.layers[*n]), args.bops);
         side.totals = Totals::of(of_other.iter().map(|n| &side.layers[*n]), args.bops);
         notes.extend(remarks(&side, &rules)?);
+        notes.extend(not_layers(args, &graph, other));
+        let bases = of_base.iter().map(|n| &base_side.layers[*n]);
+        for layer in bases.filter(|layer| both && layer.not_finite > 0) {
+            notes.push(CompareNote {
+                code: "not_finite_in_base",
+                path: layer.name.clone(),
+                message: format!("{} weights of the base are not finite", layer.not_finite),
+            });
+        }
         if both && !args.no_errors && !has_data {
             notes.push(CompareNote {
                 code: "no_errors",
@@ -203,11 +346,19 @@ impl Compared {
         }
         let mut apart = vec![None; pairs.len()];
         if errors {
-            for (slot, (at, number)) in apart.iter_mut().zip(&pairs) {
-                let (a, b) = (&base_side.layers[*at], &side.layers[*number]);
-                let found = compare::apart((&base.headers, a), (&other.headers, b));
-                *slot = found.map_err(|e| input(e.to_string()))?;
-                watch(a.bytes + b.bytes);
+            apart.clear();
+            let (of_base, of_other) = (&base_side.layers, &side.layers);
+            let bytes =
+                |(at, number): &(usize, usize)| of_base[*at].bytes + of_other[*number].bytes;
+            for batch in batches(&pairs, bytes) {
+                let found = made(batch, |(at, number)| {
+                    let base = (&base.headers, &of_base[*at]);
+                    compare::apart(base, (&other.headers, &of_other[*number]))
+                });
+                for (found, pair) in found.into_iter().zip(batch) {
+                    apart.push(found.map_err(|e| input(e.to_string()))?);
+                    watch(bytes(pair));
+                }
             }
         }
         let meta = CompareMeta {
@@ -225,6 +376,7 @@ impl Compared {
         Ok(Compared {
             meta,
             base: base_side,
+            base_totals,
             compressed: side,
             pairs,
             apart,
@@ -241,14 +393,11 @@ impl Compared {
         self.pairs.iter().zip(&self.apart).map(pair).collect()
     }
 
-    fn json(&self) -> Result<String, Failure> {
-        to_json(&json(
-            &self.meta,
-            &self.base,
-            &self.compressed,
-            &self.layers(),
-            &self.notes,
-        ))
+    fn json(&self, out: &mut dyn Write) -> Result<(), Broken> {
+        let totals = (&self.base_totals, &self.compressed.totals);
+        let layers = self.layers();
+        let value = json(&self.meta, totals, &layers, &self.notes);
+        Ok(serde_json::to_writer_pretty(Escaped(out), &value)?)
     }
 
     fn text(&self, format: FormatArg) -> String {
@@ -256,20 +405,14 @@ impl Compared {
             FormatArg::Csv => csv(&self.layers()),
             format => {
                 let markdown = format == FormatArg::Markdown;
-                table(
-                    &self.meta,
-                    &self.base,
-                    &self.compressed,
-                    &self.layers(),
-                    &self.notes,
-                    markdown,
-                )
+                let totals = (&self.base_totals, &self.compressed.totals);
+                table(&self.meta, totals, &self.layers(), &self.notes, markdown)
             }
         }
     }
 
     fn gates_hold(&self, args: &CompareArgs) -> bool {
-        let (b, c) = (&self.base.totals, &self.compressed.totals);
+        let (b, c) = (&self.base_totals, &self.compressed.totals);
         let gates = [
             (
                 "--min-bop-ratio",
@@ -452,7 +595,7 @@ fn pair(
     side: &Side,
     notes: &mut Vec<CompareNote>,
 ) -> Result<Vec<(usize, usize)>, Failure> {
-    let names: BTreeMap<&str, usize> = base
+    let names: HashMap<&str, usize> = base
         .layers
         .iter()
         .enumerate()
@@ -501,8 +644,13 @@ fn pair(
         };
         let message = format!("{what} {} layers: {}{more}", layers.len(), shown.join(", "));
         if !args.allow_missing {
+            // Codes that make no weight are why a layer is not there.
+            let odd = notes.iter().find(|note| note.code == CHECKPOINT);
+            let odd = odd.map_or_else(String::new, |note| {
+                format!(" (`{}` {})", note.path, note.message)
+            });
             return Err(input(format!(
-                "{message}; --allow-missing compares the rest"
+                "{message}{odd}; --allow-missing compares the rest"
             )));
         }
         notes.push(CompareNote {
@@ -517,20 +665,75 @@ fn pair(
     Ok(pairs)
 }
 
+/// The code of notes about how a checkpoint is stored, as `inspect` has it.
+const CHECKPOINT: &str = "checkpoint";
+
+/// What is odd about how a checkpoint stores its weights.
+fn oddities(side: &Opened) -> impl Iterator<Item = CompareNote> + '_ {
+    side.headers.weights.notes.iter().map(|odd| {
+        let more = match odd.more {
+            0 => String::new(),
+            more => format!(
+                " (and {} more)",
+                crate::units::counted(more.into(), "tensor")
+            ),
+        };
+        CompareNote {
+            code: CHECKPOINT,
+            path: odd.tensor.as_deref().unwrap_or_default().into(),
+            message: format!("{}{more}", odd.text),
+        }
+    })
+}
+
+/// What counts for less than one may think where no model says how weights are used.
+fn not_layers(args: &CompareArgs, graph: &str, side: &Opened) -> Vec<CompareNote> {
+    let mut notes = Vec::new();
+    if !matches!(graph, "none" | "sequential") {
+        return notes;
+    }
+    let sides = |weight: &&Weight| weight.shape.as_ref().map_or(0, |shape| shape.len());
+    let weights = || side.headers.weights.weights.iter();
+    let is_odd = |weight: &&Weight| matches!(sides(weight), 3 | 5..);
+    if let Some(first) = weights().find(is_odd) {
+        let message = format!(
+            "{} weights of 3, or of more than 4, dimensions are no layers without a graph that says what they mean",
+            weights().filter(is_odd).count()
+        );
+        notes.push(CompareNote {
+            code: "not_layers",
+            path: first.name.to_string(),
+            message,
+        });
+    }
+    let image = |weight: &&Weight| sides(weight) == 4;
+    if let Some(first) = weights()
+        .find(image)
+        .filter(|_| graph == "sequential" && args.input.is_none())
+    {
+        notes.push(CompareNote {
+            code: "no_input",
+            path: first.name.to_string(),
+            message: "convolutions count at one position; --input CxHxW says how large images are"
+                .into(),
+        });
+    }
+    notes
+}
+
 /// What the reader has to know of the compressed side.
 fn remarks(side: &Side, rules: &BitsRules) -> Result<Vec<CompareNote>, Failure> {
-    let known: BTreeSet<&str> = side
-        .layers
-        .iter()
-        .map(|layer| layer.name.as_str())
-        .collect();
-    if let Some(unknown) = rules
-        .given
-        .keys()
-        .find(|name| !known.contains(name.as_str()))
-    {
-        let names = known.iter().copied();
-        let hint = crate::formula::did_you_mean(unknown, names);
+    let names = || side.layers.iter().map(|layer| layer.name.as_str());
+    let unknown = match rules.given.is_empty() {
+        true => None,
+        false => {
+            let known: HashSet<&str> = names().collect();
+            let given = rules.given.keys().map(String::as_str);
+            given.into_iter().find(|name| !known.contains(name))
+        }
+    };
+    if let Some(unknown) = unknown {
+        let hint = crate::formula::did_you_mean(unknown, names());
         return Err(input(format!(
             "--bits names the layer `{unknown}`, which there is not{hint}"
         )));
@@ -581,7 +784,7 @@ fn read_bits(path: &Path) -> Result<BTreeMap<String, u32>, Failure> {
             value.describe()
         )));
     };
-    let width = |(layer, value): &(Arc<str>, Value)| {
+    let width = |(layer, value): &(Arc<str>, Value)| -> Result<(String, u32), Failure> {
         let bits = value.as_int().and_then(|bits| u32::try_from(bits).ok());
         let bits = bits.filter(|bits| (1..=64).contains(bits));
         let bits = bits.ok_or_else(|| {
@@ -593,5 +796,14 @@ fn read_bits(path: &Path) -> Result<BTreeMap<String, u32>, Failure> {
         let layer = layer.strip_suffix(".weight").unwrap_or(layer);
         Ok((layer.to_string(), bits))
     };
-    object.0.iter().map(width).collect()
+    let mut widths = BTreeMap::new();
+    for entry in &object.0 {
+        let (layer, bits) = width(entry)?;
+        if widths.insert(layer.clone(), bits).is_some() {
+            return Err(fail(format!(
+                "{layer} stands twice, with and without `.weight`"
+            )));
+        }
+    }
+    Ok(widths)
 }

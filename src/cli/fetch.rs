@@ -10,6 +10,7 @@ use crate::source::{
 use crate::units;
 use serde::Serialize;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -51,27 +52,64 @@ pub(super) fn run(args: &FetchArgs) -> Outcome {
     let settings = Settings::from_env();
     let revision = args.revision.as_deref().unwrap_or(MAIN);
     let id = id(&args.model)?;
-    if !is_revision(revision) {
-        return Err(crate::source::SourceError::BadRevision(revision.into()).into());
-    }
-    if settings.offline {
-        return Err(input(format!(
-            "{id} is to be fetched, but HF_HUB_OFFLINE forbids to ask the network; unset it"
-        )));
-    }
-    let bars = Arc::new(Bars::new());
-    stop_on_interrupt(&bars)?;
-    let work = || -> Result<(), Failure> {
-        let hub = Hub::open(&id, revision, &settings, bars.clone())?;
-        let names = chosen(&hub, args)?;
+    let fetcher = Fetcher::new(false)?;
+    fetcher.fetch(&id, revision, &settings, |hub| {
+        let names = chosen(hub, args)?;
         let fetched = hub.fetch(&names, &settings)?;
-        say(args, &hub, revision, &fetched)
-    };
-    match work() {
-        Ok(()) => Ok(Exit::Ok),
-        // A request that failed because of it says something else.
-        Err(_) if bars.stopped() => Err(FetchError::Interrupted.into()),
-        Err(failure) => Err(failure),
+        say(args, hub, revision, &fetched)
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// What transfers have in common: bars, and Ctrl-C, which a program can catch only once.
+pub(super) struct Fetcher {
+    bars: Arc<Bars>,
+}
+
+impl Fetcher {
+    pub(super) fn new(quiet: bool) -> Result<Fetcher, Failure> {
+        let bars = Arc::new(if quiet { Bars::hidden() } else { Bars::new() });
+        stop_on_interrupt(&bars)?;
+        Ok(Fetcher { bars })
+    }
+
+    /// A model's config and weights; gives the folder that they are in.
+    pub(super) fn weights(
+        &self,
+        id: &RepoId,
+        revision: &str,
+        settings: &Settings,
+    ) -> Result<PathBuf, Failure> {
+        self.fetch(id, revision, settings, |hub| {
+            let fetched = hub.fetch(&hub.usual_files(true)?, settings)?;
+            Ok(fetched.snapshot)
+        })
+    }
+
+    fn fetch<T>(
+        &self,
+        id: &RepoId,
+        revision: &str,
+        settings: &Settings,
+        work: impl FnOnce(&Hub) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        if !is_revision(revision) {
+            return Err(crate::source::SourceError::BadRevision(revision.into()).into());
+        }
+        if settings.offline {
+            return Err(input(format!(
+                "{id} is to be fetched, but HF_HUB_OFFLINE forbids to ask the network; unset it"
+            )));
+        }
+        let hub = Hub::open(id, revision, settings, self.bars.clone()).map_err(Failure::from);
+        hub.and_then(|hub| work(&hub)).map_err(|failure| {
+            // A request that failed because of it says something else.
+            if self.bars.stopped() {
+                FetchError::Interrupted.into()
+            } else {
+                failure
+            }
+        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! `bitcost merge`: statistics of parts of a checkpoint into those of the whole.
 
 use super::args::MergeArgs;
-use super::{Exit, Outcome, escaped, input, write_out};
-use crate::stats::{merge, read, to_text};
+use super::output::write_with;
+use super::{Exit, Outcome, input};
+use crate::stats::{merge, read, write};
 
 pub(super) fn run(args: &MergeArgs) -> Outcome {
     let mut parts = Vec::new();
@@ -14,7 +15,6 @@ pub(super) fn run(args: &MergeArgs) -> Outcome {
         parts.extend(found.into_iter().map(|stats| (label.clone(), stats)));
     }
     let whole = merge(parts).map_err(|e| input(e.to_string()))?;
-    let text = to_text(&whole).map_err(|e| input(e.to_string()))?;
-    write_out(&escaped(text), args.output.as_deref())?;
+    write_with(args.output.as_deref(), |out| Ok(write(&whole, out)?))?;
     Ok(Exit::Ok)
 }

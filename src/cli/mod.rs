@@ -15,6 +15,7 @@ mod fetch;
 mod inspect;
 mod merge;
 mod misc;
+mod output;
 mod progress;
 mod stats;
 
@@ -23,7 +24,7 @@ use crate::model::ModelError;
 use crate::source::SourceError;
 use args::{Cli, Command};
 use clap::Parser;
-use std::io::Write;
+use output::{to_json, write_out};
 use std::process::ExitCode;
 
 /// How a command ended.
@@ -142,66 +143,6 @@ fn report_error(error: &anyhow::Error) {
     let text = format!("{error:#}");
     // Line breaks are ours (the marked formula); other control characters come from files.
     anstream::eprintln!("{red}error:{red:#} {}", crate::units::visible_lines(&text));
-}
-
-/// A value as JSON; the control characters that JSON leaves as they are become escapes too.
-fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| input(e.to_string()))?;
-    Ok(escaped(text))
-}
-
-/// JSON with the control characters that it leaves as they are as escapes.
-fn escaped(text: String) -> String {
-    if !text.contains(|c: char| ('\u{7f}'..='\u{9f}').contains(&c)) {
-        return text;
-    }
-    let escaped = text.chars().map(|c| match c {
-        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
-        c => c.to_string(),
-    });
-    escaped.collect()
-}
-
-/// Writes a finished report to standard output or to a file; a reader that goes away ends the program quietly.
-fn write_out(text: &str, file: Option<&std::path::Path>) -> Result<(), Failure> {
-    let Some(path) = file else {
-        let mut out = std::io::stdout().lock();
-        let written = out
-            .write_all(text.as_bytes())
-            .and_then(|()| {
-                if text.ends_with('\n') {
-                    Ok(())
-                } else {
-                    out.write_all(b"\n")
-                }
-            })
-            .and_then(|()| out.flush());
-        return match written {
-            Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(input(format!("standard output: {e}")))
-            }
-            _ => Ok(()),
-        };
-    };
-    // A whole report or none: a half-written file would look like a result. Devices and pipes cannot be renamed onto.
-    let fail = |e: std::io::Error| input(format!("{}: {e}", path.display()));
-    let text = if text.ends_with('\n') {
-        text.to_string()
-    } else {
-        format!("{text}\n")
-    };
-    if std::fs::metadata(path).is_ok_and(|m| !m.is_file()) {
-        return std::fs::write(path, text).map_err(fail);
-    }
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}.part", std::process::id()));
-    let draft = std::path::PathBuf::from(draft);
-    std::fs::write(&draft, text)
-        .and_then(|()| std::fs::rename(&draft, path))
-        .map_err(|e| {
-            let _ = std::fs::remove_file(&draft);
-            fail(e)
-        })
 }
 
 /// The embedded database with the overlays of the command line.

@@ -2,6 +2,7 @@
 
 use crate::source::{Progress, Silent};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct ScanBar {
     bar: ProgressBar,
     begun: Instant,
+    is_asked: Cell<bool>,
 }
 
 impl ScanBar {
@@ -38,12 +40,15 @@ impl ScanBar {
         (!quiet).then(|| ScanBar {
             bar: bar.with_style(style),
             begun: Instant::now(),
+            is_asked: Cell::new(false),
         })
     }
 
     /// So many bytes more are done.
     pub(super) fn done(&self, bytes: u64) {
-        if self.bar.is_hidden() && self.begun.elapsed() > PATIENCE {
+        // Where there is no terminal it stays hidden, and need not be asked again for each of a hundred thousand tensors.
+        if !self.is_asked.get() && self.begun.elapsed() > PATIENCE {
+            self.is_asked.set(true);
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         self.bar.inc(bytes);
@@ -105,11 +110,19 @@ pub(super) mod bars {
         heads: Mutex<Option<ProgressBar>>,
         files: Mutex<BTreeMap<String, ProgressBar>>,
         stop: Arc<AtomicBool>,
+        quiet: bool,
     }
 
     impl Bars {
         pub(crate) fn new() -> Bars {
             Bars::default()
+        }
+
+        /// Nothing to see, but it can be stopped.
+        pub(crate) fn hidden() -> Bars {
+            let mut bars = Bars::new();
+            bars.quiet = true;
+            bars
         }
 
         /// What is set when the user wants to stop.
@@ -164,6 +177,7 @@ pub(super) mod bars {
     impl Progress for Bars {
         fn on(&self, event: &Event<'_>) {
             match event {
+                _ if self.quiet => {}
                 Event::Heads { done, of } => self.heads(*done, *of),
                 Event::Begin { file, bytes, had } => self.begin(file, *bytes, *had),
                 Event::Received { file, bytes } => self.with(file, |bar| bar.inc(*bytes)),

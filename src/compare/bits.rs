@@ -3,8 +3,8 @@
 //! A file of the user wins, then what the checkpoint says itself (a trained quantizer, a packed format), then the number of
 //! levels of a float tensor that is quantized and not packed, then its dtype.
 
+use super::scanned::Counted;
 use crate::checkpoint::packed::Weight;
-use crate::checkpoint::scan::{Levels, Statistics};
 use std::collections::BTreeMap;
 
 /// Where a width is known from.
@@ -56,7 +56,7 @@ const NUMBERS_PER_LEVEL: u64 = 4;
 pub(super) fn bits(
     layer: &str,
     weight: &Weight,
-    statistics: Option<&Statistics>,
+    counted: Option<&Counted>,
     rules: &BitsRules,
 ) -> (u32, BitsSource) {
     if let Some(bits) = rules.given.get(layer) {
@@ -72,7 +72,7 @@ pub(super) fn bits(
         return (bits, source);
     }
     let stored = weight.code_bits.unwrap_or(32);
-    if let Some(levels) = statistics
+    if let Some(levels) = counted
         .filter(|_| plain && rules.infer && stored > 8)
         .and_then(few_levels)
     {
@@ -85,12 +85,9 @@ pub(super) fn bits(
 }
 
 /// Bits that number the levels of a tensor that has few: 15 levels take 4.
-fn few_levels(statistics: &Statistics) -> Option<u32> {
-    let Levels::All(levels) = &statistics.levels else {
-        return None;
-    };
-    let count = levels.len() as u64;
+fn few_levels(counted: &Counted) -> Option<u32> {
+    let count = counted.levels? as u64;
     // One level is a constant, such as a layer that was pruned whole; it says nothing of a quantizer.
-    let quantized = count > 1 && statistics.elements >= count * NUMBERS_PER_LEVEL;
+    let quantized = count > 1 && counted.elements >= count * NUMBERS_PER_LEVEL;
     quantized.then(|| count.next_power_of_two().trailing_zeros())
 }

@@ -3,8 +3,8 @@
 //! All start from dense MACs = elements of the weight x positions. **Definitions are never mixed in one column.**
 
 use super::layers::Plan;
+use super::scanned::Counted;
 use crate::channels::Channels;
-use crate::checkpoint::scan::Statistics;
 
 /// MACs of a layer by what is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -72,19 +72,19 @@ impl BopsKey {
 /// Bits of an accumulator in the `accum` definition.
 const ACCUMULATOR_BITS: u128 = 32;
 
-/// MACs of a layer; without statistics every weight counts.
-pub(super) fn macs(plan: &Plan, statistics: Option<&Statistics>) -> Macs {
+/// MACs of a layer; where nothing was counted, every weight counts.
+pub(super) fn macs(plan: &Plan, counted: Option<&Counted>) -> Macs {
     let elements: u128 = plan.shape.iter().map(|side| u128::from(*side)).product();
     let of = |weights: u128| scaled(plan.dense, weights, elements);
-    let (density, live_nnz) = match statistics {
+    let (density, live_nnz) = match counted {
         None => (elements, elements),
-        Some(s) => {
+        Some(c) => {
             let on_null: u64 = plan
                 .null_in
                 .iter()
-                .filter_map(|channel| s.per_input.get(channel))
+                .filter_map(|channel| c.per_input.get(channel))
                 .sum();
-            (u128::from(s.nnz), u128::from(s.nnz.saturating_sub(on_null)))
+            (u128::from(c.nnz), u128::from(c.nnz.saturating_sub(on_null)))
         }
     };
     Macs {

@@ -5,11 +5,11 @@
 
 use super::scanned::{Meant, Scanned};
 use crate::channels::Channels;
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, batches};
 use crate::db::{Db, RowKind};
 use crate::flow::{self, Layer as Flowed, Rule};
 use crate::model::{Node, Tree, path_below};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// A layer of one checkpoint, before anything is counted.
@@ -29,9 +29,13 @@ pub(super) struct Plan {
     pub null_out: Channels,
 }
 
-/// What the layers of a checkpoint are, with what could not be told.
-pub(super) struct Plans {
-    pub layers: Vec<Plan>,
+/// Takes the plans of a checkpoint one by one: what was found out about the weight of one is needed until then.
+pub(super) type Take<'t> = dyn FnMut(Plan, &mut Scanned<'_>) -> Result<(), CheckpointError> + 't;
+
+/// What a tree tells of its layers as a whole.
+#[derive(Default)]
+pub(super) struct OfTree {
+    /// What could not be told.
     pub notes: Vec<(String, String)>,
     /// Layers whose null inputs the other rule sees differently.
     pub differing: Vec<(String, usize)>,
@@ -44,7 +48,8 @@ pub(super) fn of_tree<'e>(
     places: &HashMap<String, Vec<usize>>,
     rule: Rule,
     scanned: &mut Scanned<'_>,
-) -> Result<Plans, CheckpointError> {
+    take: &mut Take<'_>,
+) -> Result<OfTree, CheckpointError> {
     let found = flow::nulls(db, &tree.root, rule, scanned)?;
     let other_rule = match rule {
         Rule::Weights => Rule::Exact,
@@ -52,15 +57,19 @@ pub(super) fn of_tree<'e>(
     };
     // Everything was scanned for the first rule; this asks vectors only.
     let other = flow::nulls(db, &tree.root, other_rule, scanned)?;
+    let mut differing = Vec::new();
     let mut walk = TreeWalk {
         places,
         flowed: &found.layers,
         scanned,
-        plans: Vec::new(),
+        planned: HashSet::new(),
+        take: &mut |plan, scanned| {
+            let apart = apart(&plan, &other.layers);
+            differing.extend(apart.map(|channels| (plan.name.clone(), channels)));
+            take(plan, scanned)
+        },
     };
     walk.node(&tree.root, "", 1)?;
-    let layers = walk.plans;
-    let differing = differing(&layers, &other.layers);
     let mut notes = Vec::new();
     if let Some(first) = found.unknown.first() {
         let message = format!(
@@ -69,31 +78,27 @@ pub(super) fn of_tree<'e>(
         );
         notes.push((first.clone(), message));
     }
-    Ok(Plans {
-        layers,
-        notes,
-        differing,
-    })
+    Ok(OfTree { notes, differing })
 }
 
-fn differing(layers: &[Plan], other: &HashMap<String, Flowed>) -> Vec<(String, usize)> {
-    let counted = |plan: &Plan| {
-        let names = [format!("{}.weight", plan.name), plan.name.clone()];
-        let twin = names.iter().find_map(|name| other.get(name))?;
-        let width = plan.null_in.width().min(twin.null_in.width());
-        let apart = (0..width)
-            .filter(|c| plan.null_in.contains(*c) != twin.null_in.contains(*c))
-            .count();
-        (apart > 0).then(|| (plan.name.clone(), apart))
-    };
-    layers.iter().filter_map(counted).collect()
+/// How many null inputs of a layer the other rule sees differently, if any.
+fn apart(plan: &Plan, other: &HashMap<String, Flowed>) -> Option<usize> {
+    let names = [format!("{}.weight", plan.name), plan.name.clone()];
+    let twin = names.iter().find_map(|name| other.get(name))?;
+    let width = plan.null_in.width().min(twin.null_in.width());
+    let apart = (0..width)
+        .filter(|c| plan.null_in.contains(*c) != twin.null_in.contains(*c))
+        .count();
+    (apart > 0).then_some(apart)
 }
 
 struct TreeWalk<'w, 'h> {
     places: &'w HashMap<String, Vec<usize>>,
     flowed: &'w HashMap<String, Flowed>,
     scanned: &'w mut Scanned<'h>,
-    plans: Vec<Plan>,
+    /// Numbers of the weights whose layers were taken: one that is tied counts where it stands first.
+    planned: HashSet<usize>,
+    take: &'w mut Take<'w>,
 }
 
 impl TreeWalk<'_, '_> {
@@ -131,7 +136,7 @@ impl TreeWalk<'_, '_> {
         else {
             return Ok(());
         };
-        if self.plans.iter().any(|plan| numbers.contains(&plan.number)) {
+        if numbers.iter().any(|number| self.planned.contains(number)) {
             return Ok(());
         }
         let all: u128 = numbers
@@ -148,7 +153,7 @@ impl TreeWalk<'_, '_> {
             } else {
                 &weight.name
             };
-            let name = stem.strip_suffix(".weight").unwrap_or(stem).to_string();
+            let name = layer_name(stem);
             let given = self
                 .scanned
                 .paths
@@ -157,8 +162,10 @@ impl TreeWalk<'_, '_> {
             let shape = given
                 .filter(|_| numbers.len() == 1)
                 .or_else(|| weight.shape.clone());
-            let plan = plan(name, *number, shape, flowed, dense, self.scanned)?;
-            self.plans.extend(plan);
+            if let Some(plan) = plan(name, *number, shape, flowed, dense, self.scanned)? {
+                self.planned.insert(*number);
+                (self.take)(plan, self.scanned)?;
+            }
         }
         Ok(())
     }
@@ -209,36 +216,39 @@ fn plan(
 }
 
 /// Every matrix and convolution of the file for itself, at one position, by name.
-pub(super) fn alone(scanned: &mut Scanned<'_>) -> Result<Plans, CheckpointError> {
-    let mut layers = Vec::new();
-    for number in 0..scanned.headers.weights.weights.len() {
-        let weight = scanned.weight(number);
-        let Some(shape) = weight
-            .shape
-            .clone()
-            .filter(|shape| matches!(shape.len(), 2 | 4))
-        else {
-            continue;
-        };
-        let name = weight
-            .name
-            .strip_suffix(".weight")
-            .unwrap_or(&weight.name)
-            .to_string();
-        layers.extend(plan(
-            name,
-            number,
-            Some(shape),
-            None,
-            weight.elements.into(),
-            scanned,
-        )?);
+pub(super) fn alone(scanned: &mut Scanned<'_>, take: &mut Take<'_>) -> Result<(), CheckpointError> {
+    let numbers = matrices(scanned, 0..scanned.headers.weights.weights.len());
+    let all = &scanned.headers.weights.weights;
+    for batch in batches(&numbers, |number| all[*number].bytes) {
+        scanned.look_ahead(batch)?;
+        for number in batch {
+            let weight = scanned.weight(*number);
+            let (name, shape) = (layer_name(&weight.name), weight.shape.clone());
+            let dense = weight.elements.into();
+            if let Some(plan) = plan(name, *number, shape, None, dense, scanned)? {
+                take(plan, scanned)?;
+            }
+        }
     }
-    Ok(Plans {
-        layers,
-        notes: Vec::new(),
-        differing: Vec::new(),
-    })
+    Ok(())
+}
+
+/// The weights that are layers where no model says so.
+fn matrices(scanned: &Scanned<'_>, numbers: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let sides = |number: &usize| {
+        scanned
+            .weight(*number)
+            .shape
+            .as_ref()
+            .map(|shape| shape.len())
+    };
+    let is_layer = |number: &usize| matches!(sides(number), Some(2 | 4));
+    numbers.into_iter().filter(is_layer).collect()
+}
+
+/// What a layer is called by the name of its weight.
+fn layer_name(weight: &str) -> String {
+    weight.strip_suffix(".weight").unwrap_or(weight).to_string()
 }
 
 /// The layers of a file one after the other, in the order of their data: convolutions keep height and width, what one gives
@@ -246,7 +256,8 @@ pub(super) fn alone(scanned: &mut Scanned<'_>) -> Result<Plans, CheckpointError>
 pub(super) fn in_sequence(
     scanned: &mut Scanned<'_>,
     input: (u64, u64, u64),
-) -> Result<Plans, CheckpointError> {
+    take: &mut Take<'_>,
+) -> Result<(), CheckpointError> {
     let checkpoint = &scanned.headers.checkpoint;
     let place = |number: usize| {
         let codes = scanned
@@ -258,60 +269,49 @@ pub(super) fn in_sequence(
     };
     let mut order: Vec<usize> = (0..scanned.headers.weights.weights.len()).collect();
     order.sort_by_key(|number| place(*number));
+    let order = matrices(scanned, order);
     let (channels, height, width) = input;
     let mut arriving = Channels::none(usize::try_from(channels).unwrap_or(0));
     let mut image = true;
-    let mut layers = Vec::new();
-    for number in order {
-        let weight = scanned.weight(number);
-        let Some(shape) = weight
-            .shape
-            .clone()
-            .filter(|shape| matches!(shape.len(), 2 | 4))
-        else {
-            continue;
-        };
-        let inputs = usize::try_from(shape[1]).unwrap_or(usize::MAX);
-        let spatial = (shape.len() == 4).then_some((height, width));
-        if spatial.is_none() && image {
-            let positions = usize::try_from(height.saturating_mul(width)).unwrap_or(usize::MAX);
-            if arriving.width().checked_mul(positions) == Some(inputs) {
-                arriving = arriving.each(positions);
+    let all = &scanned.headers.weights.weights;
+    for batch in batches(&order, |number| all[*number].bytes) {
+        scanned.look_ahead(batch)?;
+        for number in batch {
+            let weight = scanned.weight(*number);
+            let Some(shape) = &weight.shape else {
+                continue;
+            };
+            let inputs = usize::try_from(shape[1]).unwrap_or(usize::MAX);
+            let spatial = (shape.len() == 4).then_some((height, width));
+            if spatial.is_none() && image {
+                let positions = usize::try_from(height.saturating_mul(width)).unwrap_or(usize::MAX);
+                if arriving.width().checked_mul(positions) == Some(inputs) {
+                    arriving = arriving.each(positions);
+                }
             }
+            image = spatial.is_some();
+            let null_in = if arriving.width() == inputs {
+                arriving
+            } else {
+                Channels::none(inputs)
+            };
+            let meant = Meant::as_stored(weight);
+            let null_out = scanned.rows_without_live_inputs(*number, &meant, &null_in)?;
+            let null_out = null_out.unwrap_or_else(|| Channels::none(0));
+            let spots = spatial.map_or(1, |(h, w)| u128::from(h) * u128::from(w));
+            arriving = null_out.clone();
+            let plan = Plan {
+                name: layer_name(&weight.name),
+                number: *number,
+                meant,
+                shape: shape.to_vec(),
+                spatial,
+                dense: spots.saturating_mul(weight.elements.into()),
+                null_in,
+                null_out,
+            };
+            take(plan, scanned)?;
         }
-        image = spatial.is_some();
-        let null_in = if arriving.width() == inputs {
-            arriving
-        } else {
-            Channels::none(inputs)
-        };
-        let meant = Meant {
-            groups: 1,
-            transposed: false,
-            shape: Some(shape.clone()),
-        };
-        let null_out = scanned.rows_without_live_inputs(number, &meant, &null_in)?;
-        let null_out = null_out.unwrap_or_else(|| Channels::none(0));
-        let spots = spatial.map_or(1, |(h, w)| u128::from(h) * u128::from(w));
-        layers.push(Plan {
-            name: weight
-                .name
-                .strip_suffix(".weight")
-                .unwrap_or(&weight.name)
-                .to_string(),
-            number,
-            meant,
-            shape: shape.to_vec(),
-            spatial,
-            dense: spots.saturating_mul(weight.elements.into()),
-            null_in,
-            null_out: null_out.clone(),
-        });
-        arriving = null_out;
     }
-    Ok(Plans {
-        layers,
-        notes: Vec::new(),
-        differing: Vec::new(),
-    })
+    Ok(())
 }

@@ -20,14 +20,14 @@ pub use counts::{Bops, BopsKey, Macs};
 pub use scanned::Source;
 
 use crate::channels::Channels;
-use crate::checkpoint::CheckpointError;
 use crate::checkpoint::packed::Weight;
 use crate::checkpoint::scan::{weight_error, zero_kinds};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::db::Db;
 use crate::flow::Rule;
 use crate::join::{Headers, locate};
-use crate::model::{Asked, Model, ModelError, Node, path_below};
-use layers::{Plan, Plans};
+use crate::model::{Asked, Model, ModelError, Node, Tree, path_below};
+use layers::{OfTree, Plan, Take};
 use scanned::Scanned;
 use std::collections::HashMap;
 
@@ -169,13 +169,29 @@ pub fn count(
     bits: &BitsRules,
     watch: &dyn Fn(u64),
 ) -> Result<Side, CompareError> {
-    let (plans, mut scanned) = plans(db, source, graph, conventions.rule, watch)?;
-    let mut layers = Vec::with_capacity(plans.layers.len());
-    for plan in plans.layers {
-        layers.push(layer(plan, &mut scanned, conventions, bits)?);
+    let mut layers = Vec::new();
+    let take: &mut Take<'_> = &mut |plan, scanned| {
+        let number = plan.number;
+        layers.push(layer(plan, scanned, conventions, bits)?);
+        scanned.forget(number);
+        Ok(())
+    };
+    let mut scanned = Scanned::new(source, watch);
+    let mut of_tree = OfTree::default();
+    match graph {
+        Graph::None => layers::alone(&mut scanned, take)?,
+        Graph::Sequential(input) => layers::in_sequence(&mut scanned, *input, take)?,
+        Graph::Model(model, asked) => {
+            let workload = model.workload(asked)?;
+            let tree = model.expand(&workload)?;
+            let places = locate(model, &tree, source.headers)?;
+            scanned.paths = paths(&tree, &places);
+            of_tree = layers::of_tree(db, &tree, &places, conventions.rule, &mut scanned, take)?;
+        }
     }
+    layers.shrink_to_fit();
     let totals = Totals::of(&layers, conventions.bops);
-    let mut notes = plans.notes;
+    let mut notes = of_tree.notes;
     for number in &scanned.undecided {
         let message =
             "its statistics list only rows of few inputs; a row that may be null counts as live"
@@ -186,45 +202,24 @@ pub fn count(
         layers,
         totals,
         notes,
-        differing: plans.differing,
+        differing: of_tree.differing,
     })
 }
 
-fn plans<'h>(
-    db: &Db,
-    source: Source<'h>,
-    graph: &Graph<'_, '_>,
-    rule: Rule,
-    watch: &'h dyn Fn(u64),
-) -> Result<(Plans, Scanned<'h>), CompareError> {
-    match graph {
-        Graph::None => {
-            let mut scanned = Scanned::new(source, HashMap::new(), watch);
-            let plans = layers::alone(&mut scanned)?;
-            Ok((plans, scanned))
-        }
-        Graph::Sequential(input) => {
-            let mut scanned = Scanned::new(source, HashMap::new(), watch);
-            let plans = layers::in_sequence(&mut scanned, *input)?;
-            Ok((plans, scanned))
-        }
-        Graph::Model(model, asked) => {
-            let workload = model.workload(asked)?;
-            let tree = model.expand(&workload)?;
-            let places = locate(model, &tree, source.headers)?;
-            let mut shapes = HashMap::new();
-            shapes_of(&tree.root, "", &mut shapes);
-            let held = places
-                .iter()
-                .filter_map(|(path, numbers)| match numbers.as_slice() {
-                    [number] => Some((path.clone(), (*number, shapes.get(path)?.clone()))),
-                    _ => None,
-                });
-            let mut scanned = Scanned::new(source, held.collect(), watch);
-            let plans = layers::of_tree(db, &tree, &places, rule, &mut scanned)?;
-            Ok((plans, scanned))
-        }
-    }
+/// The tensors of a tree that one weight holds, with its number and the shape that the tree gives it.
+fn paths(
+    tree: &Tree<'_>,
+    places: &HashMap<String, Vec<usize>>,
+) -> HashMap<String, (usize, Box<[u64]>)> {
+    let mut shapes = HashMap::new();
+    shapes_of(&tree.root, "", &mut shapes);
+    let held = places
+        .iter()
+        .filter_map(|(path, numbers)| match numbers.as_slice() {
+            [number] => Some((path.clone(), (*number, shapes.remove(path)?))),
+            _ => None,
+        });
+    held.collect()
 }
 
 /// The shapes of all tensors and buffers of a tree, by path.
@@ -246,12 +241,12 @@ fn layer(
     scanned: &mut Scanned<'_>,
     conventions: &Conventions,
     rules: &BitsRules,
-) -> Result<Layer, CompareError> {
-    let statistics = scanned.statistics(plan.number, &plan.meant)?;
-    let statistics = statistics.as_deref();
+) -> Result<Layer, CheckpointError> {
+    let counted = scanned.counted(plan.number, &plan.meant)?;
+    let counted = counted.as_deref();
     let weight = scanned.weight(plan.number);
-    let (weight_bits, bits_source) = bits::bits(&plan.name, weight, statistics, rules);
-    let macs = counts::macs(&plan, statistics);
+    let (weight_bits, bits_source) = bits::bits(&plan.name, weight, counted, rules);
+    let macs = counts::macs(&plan, counted);
     let bops = counts::bops(
         conventions.bops,
         &plan.shape,
@@ -265,9 +260,9 @@ fn layer(
         spatial: plan.spatial,
         weight_bits,
         bits_source,
-        nnz: statistics.map(|s| s.nnz),
-        zeros: statistics.map(|s| s.elements - s.nnz),
-        not_finite: statistics.map_or(0, |s| s.nan + s.infinite),
+        nnz: counted.map(|c| c.nnz),
+        zeros: counted.map(|c| c.elements - c.nnz),
+        not_finite: counted.map_or(0, |c| c.not_finite),
         macs,
         bops,
         bytes: weight.bytes,
@@ -320,20 +315,28 @@ pub fn apart(
     base: (&Headers, &Layer),
     other: (&Headers, &Layer),
 ) -> Result<Option<Apart>, CheckpointError> {
-    fn weight(headers: &Headers, layer: &Layer) -> Weight {
-        headers.weights.weights[layer.number].clone()
+    fn weight<'h>((headers, layer): (&'h Headers, &Layer)) -> (&'h Checkpoint, &'h Weight) {
+        let weight = &headers.weights.weights[layer.number];
+        (&headers.checkpoint, weight)
     }
-    let (a, b) = (weight(base.0, base.1), weight(other.0, other.1));
-    let (base, other) = ((&base.0.checkpoint, &a), (&other.0.checkpoint, &b));
+    let is_broken = other.1.not_finite > base.1.not_finite;
+    let (base, other) = (weight(base), weight(other));
     let error = weight_error(base, other)?;
     let kinds = zero_kinds(base, other)?;
     Ok(error.zip(kinds).map(|(error, kinds)| {
         // A weight of floats that is below what its row keeps was pruned; one of codes was rounded to 0.
-        let codes = !b.is_plain();
+        let codes = !other.1.is_plain();
+        // What became infinite, or no number at all, is infinitely far from what it was.
+        let (relative_l2, max_abs, snr_db) = if is_broken {
+            (f64::INFINITY, f64::INFINITY, f64::NEG_INFINITY)
+        } else {
+            // 0 dB of a weight that is gone is no negative 0.
+            (error.relative, error.max, error.snr_db + 0.0)
+        };
         Apart {
-            relative_l2: error.relative,
-            max_abs: error.max,
-            snr_db: error.snr_db,
+            relative_l2,
+            max_abs,
+            snr_db,
             cosine: error.cosine,
             zeros: ZerosBy {
                 pruned: kinds.in_base + if codes { 0 } else { kinds.below } + kinds.above,
@@ -345,7 +348,8 @@ pub fn apart(
     }))
 }
 
-/// How far a weight is from the base's. Infinite where the base is 0 and the other is not; never NaN.
+/// How far a weight is from the base's, over the numbers that are finite in both. Infinite where the base is 0 and the other
+/// is not, or has numbers that are not finite and that the base lacks; never NaN.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Apart {
     /// Length of the difference over the length of the base.

@@ -2,12 +2,13 @@
 
 use super::told;
 use crate::channels::Channels;
-use crate::checkpoint::CheckpointError;
 use crate::checkpoint::packed::Weight;
 use crate::checkpoint::scan::{self, Statistics, Wanted};
+use crate::checkpoint::{CheckpointError, made};
 use crate::flow::Weights;
 use crate::join::Headers;
-use crate::stats::{Stats, Told};
+use crate::stats::{Facts, Stats, Told};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,6 +22,42 @@ pub(super) struct Meant {
     pub shape: Option<Box<[u64]>>,
 }
 
+impl Meant {
+    /// As the file has it.
+    pub(super) fn as_stored(weight: &Weight) -> Meant {
+        Meant {
+            groups: 1,
+            transposed: false,
+            shape: weight.shape.clone(),
+        }
+    }
+}
+
+/// What counting needs of the statistics of a weight; a model has a hundred thousand.
+#[derive(Clone, Debug)]
+pub(super) struct Counted {
+    pub elements: u64,
+    pub nnz: u64,
+    pub not_finite: u64,
+    /// How many distinct values there are, if they are few.
+    pub levels: Option<usize>,
+    pub per_row: Vec<u64>,
+    pub per_input: Vec<u64>,
+}
+
+impl From<Statistics> for Counted {
+    fn from(statistics: Statistics) -> Counted {
+        Counted {
+            elements: statistics.elements,
+            nnz: statistics.nnz,
+            not_finite: statistics.nan + statistics.infinite,
+            levels: statistics.levels.count(),
+            per_row: statistics.per_row,
+            per_input: statistics.per_input,
+        }
+    }
+}
+
 /// A checkpoint: its headers with its data, or with statistics of it, whose weights have the numbers of the headers'.
 #[derive(Clone, Copy)]
 pub struct Source<'h> {
@@ -30,6 +67,9 @@ pub struct Source<'h> {
     pub stats: Option<&'h Stats>,
 }
 
+/// What is known of weights by number, as each was meant; `None` where it cannot be told.
+type Known<T> = HashMap<usize, (Meant, Option<Rc<T>>)>;
+
 /// The weights of one checkpoint by their paths in a tree.
 pub(super) struct Scanned<'h> {
     pub headers: &'h Headers,
@@ -38,23 +78,22 @@ pub(super) struct Scanned<'h> {
     pub undecided: BTreeSet<usize>,
     /// Path of a tensor of the tree -> the number of the weight that holds it, and its shape.
     pub paths: HashMap<String, (usize, Box<[u64]>)>,
-    known: HashMap<usize, (Meant, Option<Rc<Statistics>>)>,
+    known: Known<Counted>,
+    /// What statistics say of the weights that were asked about row by row.
+    told: Known<Cow<'h, Told>>,
     /// Told how many bytes were scanned.
     watch: &'h dyn Fn(u64),
 }
 
 impl<'h> Scanned<'h> {
-    pub(super) fn new(
-        source: Source<'h>,
-        paths: HashMap<String, (usize, Box<[u64]>)>,
-        watch: &'h dyn Fn(u64),
-    ) -> Scanned<'h> {
+    pub(super) fn new(source: Source<'h>, watch: &'h dyn Fn(u64)) -> Scanned<'h> {
         Scanned {
             headers: source.headers,
             stats: source.stats,
             undecided: BTreeSet::new(),
-            paths,
+            paths: HashMap::new(),
             known: HashMap::new(),
+            told: HashMap::new(),
             watch,
         }
     }
@@ -63,34 +102,59 @@ impl<'h> Scanned<'h> {
         &self.headers.weights.weights[number]
     }
 
-    /// What statistics say of a weight, where there are statistics.
-    fn told(&self, number: usize) -> Option<Option<&'h Told>> {
-        self.stats.map(|stats| stats.weights[number].data.as_ref())
+    /// What statistics say of a weight as it is meant, where there are statistics.
+    fn told(&mut self, number: usize, meant: &Meant) -> Option<Option<Rc<Cow<'h, Told>>>> {
+        let facts = &self.stats?.weights[number];
+        if let Some((known, told)) = self.told.get(&number)
+            && known == meant
+        {
+            return Some(told.clone());
+        }
+        let told = told_in(facts, meant).map(Rc::new);
+        self.told.insert(number, (meant.clone(), told.clone()));
+        Some(told)
     }
 
-    /// Statistics of a weight, `None` where its numbers cannot be told.
-    pub(super) fn statistics(
+    /// What counts say of a weight, `None` where its numbers cannot be told.
+    pub(super) fn counted(
         &mut self,
         number: usize,
         meant: &Meant,
-    ) -> Result<Option<Rc<Statistics>>, CheckpointError> {
-        if let Some((known, statistics)) = self.known.get(&number)
+    ) -> Result<Option<Rc<Counted>>, CheckpointError> {
+        if let Some((known, counted)) = self.known.get(&number)
             && known == meant
         {
-            return Ok(statistics.clone());
+            return Ok(counted.clone());
         }
-        let found = match self.told(number) {
-            Some(told) => told.and_then(|told| told::statistics(told, meant)),
-            None => scan::statistics(
-                &self.headers.checkpoint,
-                self.weight(number),
-                &wanted(meant),
-            )?,
-        };
+        let found = counted((self.headers, self.stats), number, meant)?;
+        Ok(self.keep(number, meant.clone(), found))
+    }
+
+    /// Finds out about several weights at once, as they are stored.
+    pub(super) fn look_ahead(&mut self, numbers: &[usize]) -> Result<(), CheckpointError> {
+        let source = (self.headers, self.stats);
+        let found = made(numbers, |number| {
+            let meant = Meant::as_stored(&source.0.weights.weights[*number]);
+            counted(source, *number, &meant).map(|found| (meant, found))
+        });
+        for (number, found) in numbers.iter().zip(found) {
+            let (meant, found) = found?;
+            self.keep(*number, meant, found);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, number: usize, meant: Meant, found: Option<Counted>) -> Option<Rc<Counted>> {
         (self.watch)(self.weight(number).bytes);
         let found = found.map(Rc::new);
-        self.known.insert(number, (meant.clone(), found.clone()));
-        Ok(found)
+        self.known.insert(number, (meant, found.clone()));
+        found
+    }
+
+    /// Gives back what is known of a weight, which nobody will ask about again.
+    pub(super) fn forget(&mut self, number: usize) {
+        self.known.remove(&number);
+        self.told.remove(&number);
     }
 
     /// Rows of a weight without a non-zero that reads a live input.
@@ -100,21 +164,21 @@ impl<'h> Scanned<'h> {
         meant: &Meant,
         null_in: &Channels,
     ) -> Result<Option<Channels>, CheckpointError> {
-        let Some(statistics) = self.statistics(number, meant)? else {
+        let Some(counted) = self.counted(number, meant)? else {
             return Ok(None);
         };
-        let rows = statistics.per_row.len();
-        let mut null = Channels::of(rows, |row| statistics.per_row[row] == 0);
+        let rows = counted.per_row.len();
+        let mut null = Channels::of(rows, |row| counted.per_row[row] == 0);
         if null_in.is_empty() {
             return Ok(Some(null));
         }
         // A row that reads more non-zeros than all null inputs have reads a live one.
         let on_null: u64 = null_in
             .iter()
-            .filter_map(|channel| statistics.per_input.get(channel))
+            .filter_map(|channel| counted.per_input.get(channel))
             .sum();
         for row in 0..rows {
-            if null.contains(row) || statistics.per_row[row] > on_null {
+            if null.contains(row) || counted.per_row[row] > on_null {
                 continue;
             }
             if self.reads_no_live_input(number, meant, row, null_in)? {
@@ -131,7 +195,7 @@ impl<'h> Scanned<'h> {
         row: usize,
         null_in: &Channels,
     ) -> Result<bool, CheckpointError> {
-        let Some(told) = self.told(number) else {
+        let Some(told) = self.told(number, meant) else {
             let reads = scan::row_reads(
                 &self.headers.checkpoint,
                 self.weight(number),
@@ -140,11 +204,37 @@ impl<'h> Scanned<'h> {
             )?;
             return Ok(reads.is_some_and(|reads| reads.iter().all(|input| null_in.contains(input))));
         };
-        let reads = told.and_then(|told| told::reads_live_input(told, meant, row, null_in));
+        let reads = told.and_then(|told| told::reads_live_input(&told, meant, row, null_in));
         if reads.is_none() {
             self.undecided.insert(number);
         }
         Ok(reads == Some(false))
+    }
+}
+
+fn counted(
+    (headers, stats): (&Headers, Option<&Stats>),
+    number: usize,
+    meant: &Meant,
+) -> Result<Option<Counted>, CheckpointError> {
+    let found = match stats {
+        Some(stats) => {
+            let told = told_in(&stats.weights[number], meant);
+            told.and_then(|told| told::statistics(&told, meant))
+        }
+        None => {
+            let weight = &headers.weights.weights[number];
+            scan::statistics(&headers.checkpoint, weight, &wanted(meant))?
+        }
+    };
+    Ok(found.map(Counted::from))
+}
+
+/// What statistics say of a weight in the shape that is meant.
+fn told_in<'s>(facts: &'s Facts, meant: &Meant) -> Option<Cow<'s, Told>> {
+    match &meant.shape {
+        Some(shape) => facts.data_in(shape),
+        None => facts.data.as_ref().map(Cow::Borrowed),
     }
 }
 
@@ -198,7 +288,8 @@ impl Weights for Scanned<'_> {
             transposed: false,
             shape: Some(shape),
         };
-        if let Some(told) = self.told(number) {
+        if let Some(stats) = self.stats {
+            let told = stats.weights[number].data.as_ref();
             let values = told.and_then(|told| told.values.as_ref());
             return Ok(values.map(|values| values.iter().map(|x| x.0).collect()));
         }

@@ -208,15 +208,14 @@ pub fn check(
     let groups = weights.groups();
     let of_group = x.tokens() * super::packing::ROWS * x.cols();
     let at_most = (CHECK_MACS / of_group).max(2);
-    let parts = if groups <= at_most {
-        vec![0..groups]
-    } else {
-        let half = at_most / 2;
-        vec![0..half, groups - half..groups]
+    let half = at_most / 2;
+    let parts = match groups <= at_most {
+        true => [0..groups, groups..groups],
+        false => [0..half, groups - half..groups],
     };
     let scalar = best_of(Isa::Scalar, weights.packing());
     let (mut rows, mut took, mut wrong) = (0, Duration::ZERO, None);
-    for groups in parts {
+    for groups in parts.into_iter().filter(|groups| !groups.is_empty()) {
         let first = groups.start * super::packing::ROWS;
         let part = weights.part(groups);
         let mut sums = [(); 2].map(|()| vec![0; x.tokens() * part.rows()]);

@@ -1,9 +1,9 @@
 //! The stable JSON of `compare`, and its table: base and compressed side by side, layer by layer.
 
-use super::table::grid;
-use crate::compare::{Apart, BitsSource, Bops, Layer, Macs, Side, Totals, ratio};
+use super::table::Grid;
+use crate::compare::{Apart, BitsSource, Bops, Layer, Macs, Totals, ratio};
 use crate::units;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Who was compared, under which conventions.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub struct CompareJson<'a> {
     base: SideJson<'a>,
     compressed: SideJson<'a>,
     conventions: ConventionsJson<'a>,
-    layers: Vec<LayerJson<'a>>,
+    layers: Layers<'a>,
     totals: TotalsJson,
     ratios: RatiosJson,
     notes: Vec<NoteJson<'a>>,
@@ -129,12 +129,11 @@ struct NoteJson<'a> {
 /// The JSON of a comparison. A ratio of null is infinite: nothing is left.
 pub fn json<'a>(
     meta: &'a CompareMeta,
-    base: &Side,
-    compressed: &Side,
-    pairs: &[Pair<'a>],
+    (base, compressed): (&Totals, &Totals),
+    pairs: &'a [Pair<'a>],
     notes: &'a [CompareNote],
 ) -> CompareJson<'a> {
-    let (base, compressed) = (base.totals, compressed.totals);
+    let (base, compressed) = (*base, *compressed);
     CompareJson {
         schema: "bitcost.compare/1",
         tool: ToolJson {
@@ -151,7 +150,7 @@ pub fn json<'a>(
             activation_bits: meta.activation_bits,
             graph: &meta.graph,
         },
-        layers: pairs.iter().map(layer).collect(),
+        layers: Layers(pairs),
         totals: TotalsJson { base, compressed },
         ratios: RatiosJson {
             macs: ratio(base.macs as f64, compressed.macs as f64),
@@ -166,6 +165,15 @@ pub fn json<'a>(
                 message: &note.message,
             })
             .collect(),
+    }
+}
+
+/// Layers that become JSON one by one.
+struct Layers<'a>(&'a [Pair<'a>]);
+
+impl Serialize for Layers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(layer))
     }
 }
 
@@ -203,8 +211,7 @@ fn layer<'a>(pair: &Pair<'a>) -> LayerJson<'a> {
 /// The table of a comparison, its totals and what it means.
 pub fn table(
     meta: &CompareMeta,
-    base: &Side,
-    compressed: &Side,
+    (b, c): (&Totals, &Totals),
     pairs: &[Pair<'_>],
     notes: &[CompareNote],
     markdown: bool,
@@ -237,20 +244,23 @@ pub fn table(
         cells.extend(errors.then_some(error));
         cells
     };
-    let body = grid(&headings, pairs.iter().map(row).collect(), markdown);
+    let mut grid = Grid::of(&headings, markdown);
+    for pair in pairs {
+        grid.push(row(pair));
+    }
     let against = if meta.alone {
-        "itself without zeros".to_string()
+        let bits = pairs.first().map_or(0, |pair| pair.base.weight_bits);
+        format!("itself without zeros at {bits} bits")
     } else {
         units::visible(&meta.base)
     };
-    let mut lines = vec![
+    let mut out = format!(
+        "{}\n  against {against}: BOPs by {}\n\n",
         units::visible(&meta.compressed),
-        format!("  against {against}: BOPs by {}", meta.bops),
-        String::new(),
-        body,
-        String::new(),
-    ];
-    let (b, c) = (&base.totals, &compressed.totals);
+        meta.bops
+    );
+    grid.print_to(&mut out);
+    let mut lines = vec![String::new(); 2];
     for (name, before, after) in [
         ("MACs ", b.macs as f64, c.macs as f64),
         ("BOPs ", b.bops.to_f64(), c.bops.to_f64()),
@@ -283,7 +293,7 @@ pub fn table(
             units::visible(&note.message)
         ));
     }
-    lines.join("\n") + "\n"
+    out + &lines.join("\n") + "\n"
 }
 
 fn chosen(meta: &CompareMeta, macs: &Macs) -> u128 {
@@ -329,11 +339,12 @@ fn whole(n: f64) -> String {
     units::decimal(n.round().max(0.0) as u128)
 }
 
-/// A relative error: `0`, `12.3 %`, `inf`.
+/// A relative error: `0`, `12.34 %`, `1.2e40 %`, `inf`.
 fn relative(error: f64) -> String {
     match error {
         0.0 => "0".into(),
-        error if error.is_finite() => format!("{:.2} %", error * 100.0),
+        error if error < 1e4 => format!("{:.2} %", error * 100.0),
+        error if error.is_finite() => format!("{:.1e} %", error * 100.0),
         _ => "inf".into(),
     }
 }

@@ -6,7 +6,8 @@ use crate::analysis::{Analysis, Metrics, Note, Row, Totals};
 use crate::model::{Phase, Workload};
 use crate::source;
 use crate::units;
-use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use std::borrow::Cow;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How a table is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ pub fn rows(rows: &[&Row], columns: &[&Column], totals: &Metrics, layout: Layout
             plain_label(row)
         };
         let cells = columns.iter().map(|c| c.cell(row, totals));
-        grid.rows.push(std::iter::once(name).chain(cells).collect());
+        grid.push(std::iter::once(name).chain(cells));
     }
     grid.print()
 }
@@ -48,8 +49,7 @@ pub fn models(models: &[(Meta, Analysis)], columns: &[&Column], markdown: bool) 
             .map(|c| c.show(root, &totals.all, &totals.all));
         let kv = units::binary(totals.kv_cache_bytes_per_token);
         let id = units::visible(&meta.id);
-        grid.rows
-            .push(std::iter::once(id).chain(cells).chain([kv]).collect());
+        grid.push(std::iter::once(id).chain(cells).chain([kv]));
     }
     grid.print()
 }
@@ -71,8 +71,7 @@ pub fn sweep(
             .map(|c| c.show(root, &totals.all, &totals.all));
         let sizes = [workload.batch.to_string(), workload.seq_len.to_string()];
         let cache = units::binary(totals.kv_cache_bytes);
-        grid.rows
-            .push(sizes.into_iter().chain(cells).chain([cache]).collect());
+        grid.push(sizes.into_iter().chain(cells).chain([cache]));
     }
     grid.print()
 }
@@ -80,11 +79,21 @@ pub fn sweep(
 /// Widest line that is printed, where the numbers leave it a choice.
 const WIDTH: usize = 100;
 
-/// Cells before they become a table.
-struct Grid {
+/// A table of finished cells: the first column is text, the others stand to the right.
+pub(super) fn grid(headings: &[&str], rows: Vec<Vec<String>>, markdown: bool) -> String {
+    let mut grid = Grid::of(headings, markdown);
+    rows.into_iter().for_each(|row| grid.push(row));
+    grid.print()
+}
+
+/// Cells before they become a table. Laid out here and not by a crate for tables: comparing a hundred thousand layers took
+/// longer over its table than over the layers, because such crates keep every cell as values of their own.
+pub(super) struct Grid {
     header: Vec<String>,
     numeric: Vec<bool>,
-    rows: Vec<Vec<String>>,
+    /// The cells of all rows one after the other, and where each of them ends: a hundred thousand rows have a million.
+    cells: String,
+    ends: Vec<usize>,
     markdown: bool,
 }
 
@@ -96,66 +105,116 @@ impl Grid {
         markdown: bool,
     ) -> Grid {
         let headings = columns.iter().map(|c| c.heading);
-        let header = before
-            .into_iter()
-            .chain(headings)
-            .chain(after)
-            .map(String::from)
-            .collect();
-        let mut numeric = vec![false; A];
-        numeric.extend(columns.iter().map(|c| c.numeric()));
-        numeric.extend([true; B]);
+        let header = before.into_iter().chain(headings).chain(after);
+        let mut grid = Grid::of(&header.collect::<Vec<_>>(), markdown);
+        grid.numeric.truncate(0);
+        grid.numeric.resize(A, false);
+        grid.numeric.extend(columns.iter().map(|c| c.numeric()));
+        grid.numeric.extend([true; B]);
+        grid
+    }
+
+    /// A table whose first column is text, and the others stand to the right.
+    pub(super) fn of(headings: &[&str], markdown: bool) -> Grid {
         Grid {
-            header,
-            numeric,
-            rows: Vec::new(),
+            header: headings.iter().map(|heading| heading.to_string()).collect(),
+            numeric: (0..headings.len()).map(|column| column > 0).collect(),
+            cells: String::new(),
+            ends: Vec::new(),
             markdown,
         }
     }
 
-    fn print(mut self) -> String {
-        if !self.markdown {
-            self.fit();
+    /// Adds a row, which has a cell for each heading.
+    pub(super) fn push(&mut self, row: impl IntoIterator<Item = String>) {
+        for cell in row {
+            self.cells += &cell;
+            self.ends.push(self.cells.len());
         }
-        let mut table = Table::new();
-        // One rule under the headings; blank lines and boxes cost width and say nothing.
-        let plain = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
-        table.load_style(if self.markdown {
-            presets::ASCII_MARKDOWN
-        } else {
-            plain
-        });
-        table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
-        table.set_header(self.header);
-        for row in self.rows {
-            table.add_row(row);
-        }
-        for (i, numeric) in self.numeric.iter().enumerate() {
-            let Some(column) = table.column_mut(i) else {
-                continue;
-            };
-            if *numeric {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-            if !self.markdown {
-                column.set_padding((0, GAP));
-            }
-        }
-        table.trim_fmt()
     }
 
-    /// Shortens text, classes before names, until the lines fit; numbers are never cut.
-    fn fit(&mut self) {
-        let width = |column: usize, grid: &Grid| {
-            let cells = grid.rows.iter().map(|row| row[column].chars().count());
-            cells
-                .chain([grid.header[column].chars().count()])
-                .max()
-                .unwrap_or(0)
-        };
-        let mut widths: Vec<usize> = (0..self.header.len()).map(|c| width(c, self)).collect();
-        let gaps = usize::from(GAP) * self.header.len() + self.header.len();
-        for (column, least) in (1..self.header.len()).map(|c| (c, 12)).chain([(0, 24)]) {
+    /// All cells, row after row.
+    fn cells(&self) -> impl Iterator<Item = &str> {
+        let mut begin = 0;
+        self.ends
+            .iter()
+            .map(move |end| &self.cells[std::mem::replace(&mut begin, *end)..*end])
+    }
+
+    fn print(&self) -> String {
+        let mut out = String::new();
+        self.print_to(&mut out);
+        out
+    }
+
+    /// Adds the table to a text, without a line break at its end.
+    pub(super) fn print_to(&self, out: &mut String) {
+        let columns = self.header.len();
+        let mut widths: Vec<usize> = self.header.iter().map(|cell| cell.width()).collect();
+        for (at, cell) in self.cells().enumerate() {
+            let width = &mut widths[at % columns];
+            *width = cell.width().max(*width);
+        }
+        if !self.markdown {
+            self.fit(&mut widths);
+        }
+        let line: usize = widths.iter().map(|width| width + 3).sum();
+        out.reserve((line + 2) * (self.ends.len() / columns + 2));
+        let header = self.header.iter().map(String::as_str);
+        self.lines(header, &widths, out);
+        self.rule(&widths, out);
+        self.lines(self.cells(), &widths, out);
+        out.truncate(out.trim_end_matches('\n').len());
+    }
+
+    /// Lays cells out, a line for each row.
+    fn lines<'c>(&self, cells: impl Iterator<Item = &'c str>, widths: &[usize], out: &mut String) {
+        let spaces = |count: usize| std::iter::repeat_n(' ', count);
+        for (at, cell) in cells.enumerate() {
+            let column = at % widths.len();
+            let width = widths[column];
+            let cell = cut(cell, width);
+            let rest = width.saturating_sub(cell.width());
+            out.push_str(match (self.markdown, column) {
+                (true, 0) => "| ",
+                (true, _) => " | ",
+                (false, 0) => "",
+                (false, _) => GAP,
+            });
+            let is_last = column + 1 == widths.len();
+            if self.numeric[column] {
+                out.extend(spaces(rest));
+                out.push_str(&cell);
+            } else {
+                out.push_str(&cell);
+                let fills = self.markdown || !is_last;
+                out.extend(spaces(if fills { rest } else { 0 }));
+            }
+            if is_last {
+                out.push_str(if self.markdown { " |\n" } else { "\n" });
+            }
+        }
+    }
+
+    /// One rule under the headings; blank lines and boxes cost width and say nothing.
+    fn rule(&self, widths: &[usize], out: &mut String) {
+        if self.markdown {
+            for width in widths {
+                out.push('|');
+                out.extend(std::iter::repeat_n('-', width + 2));
+            }
+            out.push_str("|\n");
+            return;
+        }
+        let line = widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1) + 1;
+        out.extend(std::iter::repeat_n('─', line));
+        out.push('\n');
+    }
+
+    /// Narrows text, classes before names, until the lines fit; numbers are never cut.
+    fn fit(&self, widths: &mut [usize]) {
+        let gaps = GAP.len() * widths.len();
+        for (column, least) in (1..widths.len()).map(|c| (c, 12)).chain([(0, 24)]) {
             let over = (widths.iter().sum::<usize>() + gaps).saturating_sub(WIDTH);
             if over == 0 || self.numeric[column] {
                 continue;
@@ -163,36 +222,26 @@ impl Grid {
             widths[column] = widths[column]
                 .saturating_sub(over)
                 .max(least.min(widths[column]));
-            for row in &mut self.rows {
-                row[column] = cut(&row[column], widths[column]);
-            }
         }
     }
 }
 
-/// A table of finished cells: the first column is text, the others stand to the right.
-pub(super) fn grid(headings: &[&str], rows: Vec<Vec<String>>, markdown: bool) -> String {
-    let numeric = (0..headings.len()).map(|column| column > 0).collect();
-    let header = headings.iter().map(|heading| heading.to_string()).collect();
-    Grid {
-        header,
-        numeric,
-        rows,
-        markdown,
-    }
-    .print()
-}
+/// What stands between columns.
+const GAP: &str = "  ";
 
-/// Spaces between columns, besides the one that the table draws.
-const GAP: u16 = 1;
-
-/// At most `most` characters, the end replaced by an ellipsis where there are more.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_string();
+/// Text of at most `most` columns of a terminal, the end replaced by an ellipsis where it has more.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.width() <= most {
+        return text.into();
     }
-    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
-    format!("{kept}…")
+    let mut kept = String::new();
+    for c in text.chars() {
+        if kept.width() + c.width().unwrap_or(0) >= most {
+            break;
+        }
+        kept.push(c);
+    }
+    (kept + "…").into()
 }
 
 /// Lines of at most [`WIDTH`] characters, broken between words; what follows is indented.

@@ -1,9 +1,13 @@
 //! The facts of one weight: what its header says, and what one pass over its data says.
 
+use super::edge::Line;
 use crate::checkpoint::packed::Padding;
 use crate::checkpoint::scan::{Levels, MOST_LEVELS, Reads, Statistics, Supports};
-use serde::de::Error as _;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+use std::fmt;
 
 /// A weight.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +43,15 @@ const MOST_SIDE: u64 = 1 << 32;
 const MOST_BYTES: u64 = 1 << 48;
 
 impl Facts {
+    /// What the data says where a model gives the weight this shape; `None` where that is not its own, and not its own
+    /// without padding.
+    pub fn data_in(&self, shape: &[u64]) -> Option<Cow<'_, Told>> {
+        match &self.data {
+            Some(told) if *told.shape == *shape => Some(Cow::Borrowed(told)),
+            _ => super::edge::cut(self, shape).map(Cow::Owned),
+        }
+    }
+
     /// Whether counts agree with each other, and sums and products of them fit: they may come from anywhere.
     pub(super) fn is_sound(&self) -> bool {
         let fits = |shape: &[u64]| {
@@ -61,6 +74,10 @@ impl Facts {
                     .is_some_and(|n| n <= told.nnz)
                 && adds_up(&told.per_row)
                 && adds_up(&told.per_input)
+                && told.edge.iter().flatten().all(|line| {
+                    let longest = told.shape.iter().max().copied();
+                    line.is_sound(longest.unwrap_or(0))
+                })
         };
         self.shape.as_deref().is_none_or(fits)
             && self.elements <= MOST_BYTES
@@ -136,10 +153,13 @@ pub struct Told {
     pub moments: Sums,
     /// All numbers of a short vector.
     pub values: Option<Vec<Real>>,
+    /// Rows or columns that may be padding, the last first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Vec<Line>>,
 }
 
 /// The inputs that a row reads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum RowReads {
     /// Each of them, ascending.
@@ -153,7 +173,7 @@ pub enum RowReads {
 pub struct Listed(pub u32, pub u32);
 
 /// Distinct values: all of them, or that they are many.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Level {
     /// Ascending.
@@ -200,29 +220,94 @@ impl Serialize for Real {
     }
 }
 
+// Values of two forms are told apart as they are read: there are millions, and serde's own `untagged` keeps a copy of each.
+
 impl<'de> Deserialize<'de> for Real {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Real, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(f64),
-            Text(String),
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Real;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, \"nan\", \"inf\" or \"-inf\"")
+            }
+
+            fn visit_f64<E: de::Error>(self, x: f64) -> Result<Real, E> {
+                Ok(Real(x))
+            }
+
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Real, E> {
+                Ok(Real(n as f64))
+            }
+
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Real, E> {
+                Ok(Real(n as f64))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Real, E> {
+                match text {
+                    "nan" => Ok(Real(f64::NAN)),
+                    "inf" => Ok(Real(f64::INFINITY)),
+                    "-inf" => Ok(Real(f64::NEG_INFINITY)),
+                    other => Err(E::custom(format!("`{other}` is no number"))),
+                }
+            }
         }
-        match Written::deserialize(deserializer)? {
-            Written::Number(x) => Ok(Real(x)),
-            Written::Text(text) => match text.as_str() {
-                "nan" => Ok(Real(f64::NAN)),
-                "inf" => Ok(Real(f64::INFINITY)),
-                "-inf" => Ok(Real(f64::NEG_INFINITY)),
-                other => Err(D::Error::custom(format!("`{other}` is no number"))),
-            },
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl<'de> Deserialize<'de> for RowReads {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RowReads, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = RowReads;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of inputs, or how many there are")
+            }
+
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<RowReads, E> {
+                Ok(RowReads::Many(count))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RowReads, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(RowReads::Listed)
+            }
         }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Level, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Level;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of numbers, or a text where they are many")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Level, E> {
+                Ok(Level::More(text.into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Level, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(Level::All)
+            }
+        }
+        deserializer.deserialize_any(Form)
     }
 }
 
 impl Told {
-    /// As a scan tells it; `values` are those of a short vector.
-    pub(super) fn of(statistics: Statistics, values: Option<Vec<f32>>) -> Told {
+    /// As a scan tells it; `values` are those of a short vector, `edge` the lines that may be padding.
+    pub(super) fn of(
+        statistics: Statistics,
+        values: Option<Vec<f32>>,
+        edge: Option<Vec<Line>>,
+    ) -> Told {
         let moments = statistics.moments;
         let moment = |get: fn(&crate::checkpoint::scan::Moments) -> f64, none: f64| {
             Real(moments.as_ref().map_or(none, get))
@@ -248,6 +333,7 @@ impl Told {
                 max: moment(|m| m.max, f64::NEG_INFINITY),
             },
             values: values.map(|all| all.into_iter().map(|x| Real(x.into())).collect()),
+            edge,
         }
     }
 }

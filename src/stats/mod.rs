@@ -8,20 +8,22 @@
 //! **A weight that no part has whole is an error of merging**, never a guess: parts keep the headers of all of their tensors,
 //! and those of the whole must make the same weights.
 //!
-//! - `facts.rs`: the value of a weight
+//! - `facts.rs`: the value of a weight; `edge.rs`: what of it may be padding
 //! - `take.rs`: from a checkpoint
 //! - `merge.rs`: parts into the whole
 //! - `text.rs`: as JSON, and back
 
+mod edge;
 mod facts;
 mod merge;
 mod take;
 mod text;
 
+pub use edge::{Line, Run};
 pub use facts::{Facts, Held, Level, Listed, Padded, Real, RowReads, Sums, Told};
 pub use merge::{MergeError, merge};
-pub use take::{MOST_VALUES, take};
-pub use text::{ReadError, is_stats, read, to_line, to_text};
+pub use take::{MOST_VALUES, each, others, take};
+pub use text::{ReadError, Writer, is_stats, read, to_bytes, write};
 
 use crate::checkpoint::packed::{Weight, Weights};
 use crate::checkpoint::{Checkpoint, CheckpointError, Tensor};

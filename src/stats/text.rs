@@ -2,7 +2,9 @@
 //! fields, numbers are written with the fewest digits that read as the same number.
 
 use super::{Facts, Held, Stats};
+use crate::json::Escaped;
 use serde::{Deserialize, Serialize};
+use std::io::Write;
 
 /// What the output calls itself.
 const SCHEMA: &str = "bitcost.stats/1";
@@ -21,54 +23,77 @@ struct Tool {
     version: &'static str,
 }
 
-#[derive(Serialize)]
-struct Line<'s> {
-    #[serde(flatten)]
-    head: Head<'s>,
-    weights: &'s [Facts],
-    others: &'s [Held],
+/// Writes statistics weight by weight, so that nobody has to hold them all.
+pub struct Writer<'o> {
+    out: &'o mut dyn Write,
+    /// What stands between weights, where they have lines of their own.
+    line_break: &'static str,
+    is_first: bool,
 }
 
-fn head(file: Option<&str>) -> Head<'_> {
-    Head {
-        file,
-        schema: SCHEMA,
-        tool: Tool {
-            name: "bitcost",
-            version: env!("CARGO_PKG_VERSION"),
-        },
+impl<'o> Writer<'o> {
+    /// One JSON object with a line for each weight; with the file that it is about, one in one line.
+    pub fn begin(out: &'o mut dyn Write, file: Option<&str>) -> std::io::Result<Writer<'o>> {
+        let mut head = to_bytes(&Head {
+            file,
+            schema: SCHEMA,
+            tool: Tool {
+                name: "bitcost",
+                version: env!("CARGO_PKG_VERSION"),
+            },
+        })?;
+        head.pop();
+        let line_break = if file.is_some() { "" } else { "\n" };
+        out.write_all(&head)?;
+        write!(out, ",{line_break}\"weights\":[")?;
+        Ok(Writer {
+            out,
+            line_break,
+            is_first: true,
+        })
+    }
+
+    /// The next weight, as [`to_bytes`] makes it. They come by name.
+    pub fn weight(&mut self, weight: &[u8]) -> std::io::Result<()> {
+        if !std::mem::take(&mut self.is_first) {
+            self.out.write_all(b",")?;
+        }
+        self.out.write_all(self.line_break.as_bytes())?;
+        self.out.write_all(weight)
+    }
+
+    /// The tensors that are no weight, and the end.
+    pub fn finish(mut self, others: &[Held]) -> std::io::Result<()> {
+        write!(self.out, "],{}\"others\":[", self.line_break)?;
+        self.is_first = true;
+        for held in others {
+            self.weight(&to_bytes(held)?)?;
+        }
+        self.out.write_all(b"]}\n")
     }
 }
 
-/// One JSON object with a line for each weight.
-pub fn to_text(stats: &Stats) -> Result<String, serde_json::Error> {
-    let mut text = serde_json::to_string(&head(None))?;
-    text.pop();
-    for (key, lines) in [
-        ("weights", lines(&stats.weights)?),
-        ("others", lines(&stats.others)?),
-    ] {
-        text += &format!(",\n\"{key}\":[{lines}]");
+/// A part of statistics as JSON.
+pub fn to_bytes(part: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let text = serde_json::to_vec(part)?;
+    // Only names can hold what needs an escape.
+    if text.is_ascii() && !text.contains(&0x7f) {
+        return Ok(text);
     }
-    Ok(text + "}\n")
+    let mut escaped = Vec::with_capacity(text.len());
+    Escaped(&mut escaped)
+        .write_all(&text)
+        .map_err(serde_json::Error::io)?;
+    Ok(escaped)
 }
 
-fn lines<T: Serialize>(items: &[T]) -> Result<String, serde_json::Error> {
-    let mut text = String::new();
-    for (number, item) in items.iter().enumerate() {
-        text += if number == 0 { "\n" } else { ",\n" };
-        text += &serde_json::to_string(item)?;
+/// Writes statistics that are known as a whole, as [`Writer`] does.
+pub fn write(stats: &Stats, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut writer = Writer::begin(out, None)?;
+    for facts in &stats.weights {
+        writer.weight(&to_bytes(facts)?)?;
     }
-    Ok(text)
-}
-
-/// One JSON object in one line, with the file that it is about.
-pub fn to_line(file: &str, stats: &Stats) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&Line {
-        head: head(Some(file)),
-        weights: &stats.weights,
-        others: &stats.others,
-    })
+    writer.finish(&stats.others)
 }
 
 /// Why a text is not statistics.

@@ -130,6 +130,35 @@ fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8
     })
 }
 
+/// The program under `script`, which gives it a terminal of its own; what the terminal saw. `None` where there is no
+/// `script`.
+pub(crate) fn on_a_terminal(plain: &Command) -> Option<String> {
+    let mut line = plain.get_program().to_string_lossy().into_owned();
+    for arg in plain.get_args() {
+        line.push_str(&format!(" '{}'", arg.to_string_lossy()));
+    }
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]);
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.env("TERM", "xterm").stdin(Stdio::null());
+    match command.output() {
+        Ok(output) => {
+            let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{seen}");
+            Some(seen)
+        }
+        Err(e) => {
+            skipped(&format!("a terminal for the program needs `script`: {e}"));
+            None
+        }
+    }
+}
+
 /// Claims that a run ended with this code, one error that mentions all of this, and nothing on standard output.
 #[track_caller]
 pub(crate) fn refused(ran: &Ran, code: i32, mentions: &[&str]) {

@@ -190,6 +190,9 @@ impl<'c> Finder<'c> {
     /// What is left is plain, or no weight.
     fn finish(mut self) -> Weights {
         let mut others = Vec::new();
+        let left = |owner: &&Owner| **owner != Owner::Weight;
+        self.weights
+            .reserve_exact(self.owners.iter().filter(left).count());
         for (tensor, number) in self.checkpoint.tensors.iter().zip(0u32..) {
             match self.owners[number as usize] {
                 Owner::Free => {}
