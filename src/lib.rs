@@ -32,6 +32,7 @@
 //! | 4 | [`join`] | the stored form of every tensor laid onto the tree; where the two disagree |
 //! | 4 | [`stats`] | what the data of a checkpoint says, as values that are written, read and merged |
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
+//! | 3 | [`bitlinear`] | a layer of ternary weights in its three lives: trained, evaluated, deployed |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
 //! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned |
 //! | 1 | [`formula`] | the formula language: knows no model |
@@ -112,6 +113,7 @@
 //! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
 
 pub mod analysis;
+pub mod bitlinear;
 pub mod channels;
 pub mod check;
 pub mod checkpoint;

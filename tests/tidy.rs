@@ -13,6 +13,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("join", 4),
     ("stats", 4),
     ("model", 3),
+    ("bitlinear", 3),
     ("db", 2),
     ("checkpoint", 2),
     ("kernels", 2),
