@@ -8,6 +8,7 @@
 //! - `index.rs`: which file holds which tensor
 //! - `data.rs`: the bytes of a tensor, mapped
 //! - [`packed`]: from tensors to weights
+//! - [`mod@write`]: a new file, tensor by tensor
 //! - [`scan`]: what the data says: statistics of weights, values, and how far two weights are apart
 
 mod data;
@@ -15,6 +16,7 @@ mod header;
 mod index;
 pub mod packed;
 pub mod scan;
+pub mod write;
 
 pub use data::{Data, PIECE_BYTES};
 pub use header::{Described, Header, HeaderError, MAX_DIMENSIONS, read as read_header};

@@ -1,7 +1,7 @@
 //! `bitcost compare`: what a compressed checkpoint saves against its base.
 
 use super::args::{CompareArgs, FormatArg, NullRuleArg};
-use super::progress::ScanBar;
+use super::progress::WorkBar;
 use super::{Exit, Failure, Outcome, database, input, to_json, usage, write_out};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
 use crate::db::Db;
@@ -173,7 +173,7 @@ impl Compared {
         let errors = both && !args.no_errors && has_data;
         let passes = 1 + u64::from(errors);
         let all = bytes(other) * passes + if both { bytes(base) * passes } else { 0 };
-        let bar = ScanBar::new(all, args.quiet);
+        let bar = WorkBar::new("scanning", all, args.quiet);
         let watch = |bytes: u64| bar.iter().for_each(|bar| bar.done(bytes));
         let (mut side, graph) = count(args, db, other, base, &conventions, &rules, &watch)?;
         let mut base_side = match args.only {

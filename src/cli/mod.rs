@@ -8,6 +8,7 @@ mod args;
 mod catalog;
 mod compare;
 mod db;
+mod deploy;
 #[cfg(feature = "hub")]
 mod fetch;
 mod inspect;
@@ -117,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
         Command::Db(args) => db::run(args),
         Command::Catalog(args) => catalog::run(&args),
         #[cfg(feature = "hub")]

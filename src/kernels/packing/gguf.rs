@@ -88,7 +88,7 @@ impl Blocks {
                     for (columns, power) in columns.zip([1u8, 3, 9, 27, 81]) {
                         for (weight, code) in columns.iter_mut().zip(codes) {
                             let rest = code.wrapping_mul(power);
-                            *weight = (u16::from(rest) * 3 >> 8) as i8 - 1;
+                            *weight = ((u16::from(rest) * 3) >> 8) as i8 - 1;
                         }
                     }
                 }

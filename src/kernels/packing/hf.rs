@@ -7,7 +7,7 @@
 //! A code is weight + 1; code 3 is none. The rows of a byte are neighbours only where R is 1. Where `out` is no multiple of 4,
 //! the last rows of the form are beyond the matrix: they are written as code 0 and not read.
 //!
-//! Beside it lies `weight_scale` [1], which the layer's class multiplies or divides by; that is the business of who computes
+//! Beside it lies `weight_scale`, one number, which the layer's class multiplies or divides by; that is the business of who computes
 //! with the weights.
 
 use super::super::KernelError;
