@@ -307,24 +307,116 @@ impl Tiny {
 
     /// A folder with it; `change` may change the numbers of a tensor.
     fn write(&self, folder: &Folder, name: &str, change: impl Fn(&str, &mut [f32])) -> String {
-        let path = folder.file(name);
-        fs::create_dir(&path).expect("a new folder");
-        let shapes = self.tensors();
-        let tensor = |(name, shape): &(&'static str, Vec<usize>)| {
-            let count = shape.iter().product::<usize>();
-            // Zigzag: all three codes occur.
-            let mut numbers: Vec<f32> = (0..count).map(|n| (n * 7 % 11) as f32 - 5.0).collect();
-            change(name, &mut numbers);
-            numbers
-        };
-        let all: Vec<_> = shapes
-            .iter()
-            .map(|entry| (entry.0, entry.1.as_slice(), tensor(entry)))
-            .collect();
-        fs::write(format!("{path}/model.safetensors"), floats(&all)).expect("written");
-        fs::write(format!("{path}/config.json"), self.config()).expect("written");
-        path
+        write_model(folder, name, &self.config(), &self.tensors(), change)
     }
+}
+
+/// A folder with a model of such a config and such tensors.
+fn write_model(
+    folder: &Folder,
+    name: &str,
+    config: &str,
+    tensors: &[(&'static str, Vec<usize>)],
+    change: impl Fn(&str, &mut [f32]),
+) -> String {
+    let path = folder.file(name);
+    fs::create_dir(&path).expect("a new folder");
+    let numbers = |name: &str, shape: &[usize]| {
+        let count = shape.iter().product::<usize>();
+        // Zigzag: all three codes occur.
+        let mut numbers: Vec<f32> = (0..count).map(|n| (n * 7 % 11) as f32 - 5.0).collect();
+        change(name, &mut numbers);
+        numbers
+    };
+    let all: Vec<_> = tensors
+        .iter()
+        .map(|(name, shape)| (*name, shape.as_slice(), numbers(name, shape)))
+        .collect();
+    fs::write(format!("{path}/model.safetensors"), floats(&all)).expect("written");
+    fs::write(format!("{path}/config.json"), config).expect("written");
+    path
+}
+
+/// What is kept of a model, and what its config spares.
+#[track_caller]
+fn kept_and_spared(folder: &Folder, source: &str) -> (Vec<Value>, Vec<Value>) {
+    let packed = folder.file("packed");
+    let told = json(&["deploy", source, "-o", &packed, "--format", "json"]);
+    let config = fs::read_to_string(format!("{packed}/config.json")).expect("a config");
+    let spared = list(
+        &parse(&config),
+        "quantization_config.modules_to_not_convert",
+    );
+    let kept = list(&told, "kept")
+        .iter()
+        .map(|layer| at(layer, "name"))
+        .collect();
+    let analysis = run(&["inspect", &packed, "--strict", "--format", "json"]);
+    assert_eq!(analysis.code, Some(0), "{}", analysis.err);
+    (kept, spared)
+}
+
+#[test]
+fn the_head_that_a_task_adds_stays_as_it_is() {
+    let folder = Folder::new();
+    let config = TINY
+        .config()
+        .replace("BitNetForCausalLM", "LlamaForSequenceClassification")
+        .replace("\"bitnet\"", "\"llama\", \"num_labels\": 4");
+    let mut tensors = TINY.tensors();
+    tensors.retain(|(name, _)| !name.contains("sub_norm"));
+    tensors.push(("score.weight", vec![4, 8]));
+    let source = write_model(&folder, "classifier", &config, &tensors, |_, _| ());
+    let (kept, spared) = kept_and_spared(&folder, &source);
+    assert_eq!(kept, [Value::str("score")]);
+    assert_eq!(spared, ["lm_head", "score"].map(Value::str));
+}
+
+#[test]
+fn a_weight_that_is_tied_to_an_embedding_stays_as_it_is() {
+    let folder = Folder::new();
+    let config = r#"{"architectures": ["BertForMaskedLM"], "model_type": "bert", "hidden_size": 8, "intermediate_size": 12,
+"num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 5, "max_position_embeddings": 16, "type_vocab_size": 2}"#;
+    let vector = |name| (name, vec![8]);
+    let square = |name| (name, vec![8, 8]);
+    let tensors = [
+        ("bert.embeddings.word_embeddings.weight", vec![5, 8]),
+        ("bert.embeddings.position_embeddings.weight", vec![16, 8]),
+        ("bert.embeddings.token_type_embeddings.weight", vec![2, 8]),
+        vector("bert.embeddings.LayerNorm.weight"),
+        vector("bert.embeddings.LayerNorm.bias"),
+        square("bert.encoder.layer.0.attention.self.query.weight"),
+        vector("bert.encoder.layer.0.attention.self.query.bias"),
+        square("bert.encoder.layer.0.attention.self.key.weight"),
+        vector("bert.encoder.layer.0.attention.self.key.bias"),
+        square("bert.encoder.layer.0.attention.self.value.weight"),
+        vector("bert.encoder.layer.0.attention.self.value.bias"),
+        square("bert.encoder.layer.0.attention.output.dense.weight"),
+        vector("bert.encoder.layer.0.attention.output.dense.bias"),
+        vector("bert.encoder.layer.0.attention.output.LayerNorm.weight"),
+        vector("bert.encoder.layer.0.attention.output.LayerNorm.bias"),
+        (
+            "bert.encoder.layer.0.intermediate.dense.weight",
+            vec![12, 8],
+        ),
+        ("bert.encoder.layer.0.intermediate.dense.bias", vec![12]),
+        ("bert.encoder.layer.0.output.dense.weight", vec![8, 12]),
+        vector("bert.encoder.layer.0.output.dense.bias"),
+        vector("bert.encoder.layer.0.output.LayerNorm.weight"),
+        vector("bert.encoder.layer.0.output.LayerNorm.bias"),
+        square("cls.predictions.transform.dense.weight"),
+        vector("cls.predictions.transform.dense.bias"),
+        vector("cls.predictions.transform.LayerNorm.weight"),
+        vector("cls.predictions.transform.LayerNorm.bias"),
+        ("cls.predictions.bias", vec![5]),
+    ];
+    let source = write_model(&folder, "masked", config, &tensors, |_, _| ());
+    let (kept, spared) = kept_and_spared(&folder, &source);
+    assert_eq!(kept, [Value::str("cls.predictions.decoder")]);
+    assert_eq!(
+        spared,
+        ["lm_head", "cls.predictions.decoder"].map(Value::str)
+    );
 }
 
 /// Packs a folder that is to be refused; nothing is left beside it.
@@ -614,6 +706,17 @@ fn a_class_that_nobody_described_is_refused() {
     let out = folder.file("out");
     let mentions = ["NobodysForCausalLM", "--module-db"];
     not_packed(&folder, &["deploy", &source, "-o", &out], 3, &mentions);
+    // The user may know better.
+    let class = [
+        "deploy",
+        &source,
+        "-o",
+        &out,
+        "--class",
+        "BitNetForCausalLM",
+        "-q",
+    ];
+    assert_eq!(run(&class).code, Some(0));
 }
 
 #[test]

@@ -360,14 +360,14 @@ pub(super) struct MergeArgs {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A weight becomes codes -1, 0, 1 and one scale, its mean magnitude: codes are rounded weights over
-scale, four to a byte, as transformers reads them. A folder becomes a folder that transformers loads:
-its config.json gets a quantization_config, the layers are those of the model that it describes,
-shards stay shards, tokenizer and other small files are copied. A file becomes a file; without a
+    after_help = "A weight becomes codes -1, 0, 1 and one scale, its mean magnitude: codes are rounded weights
+over scale, four to a byte, as transformers reads them. A folder becomes a folder that it loads: its
+config.json gets a quantization_config, the layers are those of the model that it describes, shards
+stay shards, tokenizer and other small files are copied. A file becomes a file; without a
 config.json beside it, every matrix called NAME.weight is a layer, unless a word of its name is
-embed, emb, wte, wpe, norm, ln or head. Heads, tied weights and layers whose rows are no multiple
-of 4 stay as they are. Everything else is copied byte for byte, but for biases that a class adds
-before it multiplies the scale: they are divided by it.
+embed, embedding, embeddings, emb, wte, wpe, norm, ln or head. Heads, tied weights and layers whose
+rows are no multiple of 4 stay as they are. Everything else is copied byte for byte, but for biases
+that a class adds before it multiplies the scale: they are divided by it.
 
 Classes: autobitlinear multiplies by the scale and adds the bias before; bitlinear divides by its
 reciprocal and adds the bias after.
@@ -394,6 +394,9 @@ pub(super) struct DeployArgs {
     /// How layers use their scale [default: what the config says, else autobitlinear]
     #[arg(long, value_name = "CLASS")]
     pub linear_class: Option<LinearClassArg>,
+    /// Root class to use instead of the one that the config names
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
     /// Replace the output if it exists
     #[arg(long)]
     pub force: bool,

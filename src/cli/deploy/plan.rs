@@ -226,7 +226,7 @@ fn by_config(
         spared.push(HEAD.into());
     }
     let packed = |spared: &[String]| before.packed(&text, file, class, spared);
-    let found = Candidates::of(db, source, &packed(&spared)?)?;
+    let found = Candidates::of(args, db, source, &packed(&spared)?)?;
     let mut kept: BTreeMap<usize, String> = BTreeMap::new();
     let mut layers: BTreeMap<usize, Layer> = BTreeMap::new();
     for (number, linear) in found.linears.iter().enumerate() {
@@ -385,7 +385,7 @@ struct Linear {
 
 impl Candidates {
     /// Reads the tree that a config of packed weights describes.
-    fn of(db: &Db, source: &Input, config: &str) -> Result<Candidates, Failure> {
+    fn of(args: &DeployArgs, db: &Db, source: &Input, config: &str) -> Result<Candidates, Failure> {
         let file = &source.files.file;
         let fail = |e: ModelError| model_failure(db, file, e);
         let config = match crate::json::read(config) {
@@ -397,7 +397,8 @@ impl Candidates {
         let rule = rule.ok_or_else(|| {
             input("the module database has no rule for packed ternary weights".to_string())
         })?;
-        let model = Model::load(db, config, source.files.root.as_deref()).map_err(fail)?;
+        let class = args.class.as_deref().or(source.files.root.as_deref());
+        let model = Model::load(db, config, class).map_err(fail)?;
         let workload = model.workload(&Asked::default()).map_err(fail)?;
         let tree = model.expand(&workload).map_err(fail)?;
         let mut found = Candidates {
