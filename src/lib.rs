@@ -34,10 +34,10 @@
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 3 | [`bitlinear`] | a layer of ternary weights in its three lives: trained, evaluated, deployed |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
-//! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned |
+//! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned; files written |
 //! | 1 | [`formula`] | the formula language: knows no model |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
-//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`glob`], [`channels`] | exact values, their JSON, numbers for people, widths by name, patterns, sets of channels |
+//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels |
 //!
 //! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
 //! exceptions (such as the did-you-mean of [`formula`], which [`source`] uses too).
@@ -122,6 +122,7 @@ pub mod compare;
 pub mod db;
 pub mod device;
 pub mod dtype;
+pub mod float16;
 pub mod flow;
 pub mod formula;
 pub mod glob;

@@ -1544,6 +1544,26 @@ fn sweeps_and_evaluations_conform_to_their_schemas() {
 }
 
 #[test]
+fn deployed_models_conform_to_their_schema() {
+    let folder = Folder::new();
+    let source = common::fixture("deploy/f32");
+    let packed = folder.file("packed");
+    conforms(
+        "deploy",
+        &["deploy", &source, "-o", &packed, "--format", "json"],
+    );
+    // A file alone, which has no config and keeps some layers.
+    let file = common::fixture("deploy/bf16/model.safetensors");
+    let packed = folder.file("packed.safetensors");
+    conforms(
+        "deploy",
+        &[
+            "deploy", &file, "-o", &packed, "--layers", "*.q_proj", "--format", "json",
+        ],
+    );
+}
+
+#[test]
 fn several_models_conform_to_their_schema() {
     conforms(
         "models",

@@ -25,6 +25,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("json", 0),
     ("units", 0),
     ("dtype", 0),
+    ("float16", 0),
     ("glob", 0),
     ("channels", 0),
 ];

@@ -9,6 +9,7 @@
 //! - `data.rs`: the bytes of a tensor, mapped
 //! - `batches.rs`: threads over many small weights
 //! - [`packed`]: from tensors to weights
+//! - [`mod@write`]: a new file, tensor by tensor
 //! - [`scan`]: what the data says: statistics of weights, values, and how far two weights are apart
 
 mod batches;
@@ -17,6 +18,7 @@ mod header;
 mod index;
 pub mod packed;
 pub mod scan;
+pub mod write;
 
 pub use batches::{batches, made};
 pub use data::{Data, PIECE_BYTES};

@@ -28,6 +28,8 @@ pub(super) enum Command {
     Merge(MergeArgs),
     /// Check and time the ternary kernels of this machine
     BenchKernel(BenchKernelArgs),
+    /// Pack the linear layers of a float checkpoint into ternary ones
+    Deploy(DeployArgs),
     /// The module database: look, check, evaluate
     Db(DbArgs),
     /// Models whose configs are embedded
@@ -366,6 +368,77 @@ pub(super) struct MergeArgs {
     pub output: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+#[command(
+    after_help = "A weight becomes codes -1, 0, 1 and one scale, its mean magnitude: codes are rounded weights
+over scale, four to a byte, as transformers reads them. A folder becomes a folder that it loads: its
+config.json gets a quantization_config, the layers are those of the model that it describes, shards
+stay shards, tokenizer and other small files are copied. A file becomes a file; without a
+config.json beside it, every matrix called NAME.weight is a layer, unless a word of its name is
+embed, embedding, embeddings, emb, wte, wpe, norm, ln or head. Heads, tied weights and layers whose
+rows are no multiple of 4 stay as they are. Everything else is copied byte for byte, but for biases
+that a class adds before it multiplies the scale: they are divided by it.
+
+Classes: autobitlinear multiplies by the scale and adds the bias before; bitlinear divides by its
+reciprocal and adds the bias after.
+
+Examples:
+  bitcost deploy ./trained -o ./packed
+  bitcost deploy ./trained -o ./packed --linear-class bitlinear --keep '*.mlp.gate_proj'
+  bitcost deploy model.safetensors -o packed.safetensors --layers '*.fc1'
+  bitcost deploy ./trained -o ./packed --force --format json"
+)]
+pub(super) struct DeployArgs {
+    /// A folder with weights and config.json, a safetensors file, or an id with weights in the cache
+    #[arg(value_name = "IN")]
+    pub input: String,
+    /// The folder or file to write
+    #[arg(short = 'o', long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Pack only linear layers whose path matches a pattern with * and ? (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    pub layers: Vec<String>,
+    /// Leave linear layers as they are whose path matches (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    pub keep: Vec<String>,
+    /// How layers use their scale [default: what the config says, else autobitlinear]
+    #[arg(long, value_name = "CLASS")]
+    pub linear_class: Option<LinearClassArg>,
+    /// Root class to use instead of the one that the config names
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+    /// Replace the output if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Lay the entries of a file over the module database (repeatable)
+    #[arg(long = "module-db", value_name = "FILE")]
+    pub module_db: Vec<PathBuf>,
+    /// Format of the report
+    #[arg(long, default_value = "table")]
+    pub format: DbFormat,
+    /// Print nothing but errors
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinearClassArg {
+    /// Weights are scaled after bias: (product + bias) x scale
+    Autobitlinear,
+    /// Sums of integers are scaled, then the bias is added: product / (scale x activation scale) + bias
+    Bitlinear,
+}
+
+impl LinearClassArg {
+    /// The name that configs have for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            LinearClassArg::Autobitlinear => "autobitlinear",
+            LinearClassArg::Bitlinear => "bitlinear",
+        }
+    }
+}
+
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NullRuleArg {
     /// All weights over live inputs are zero, whatever bias and norm add
@@ -696,7 +769,7 @@ pub(super) struct FetchArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct SchemaArgs {
-    /// Which output: inspect, models, sweep, by-class, db-eval, fetch, compare, stats
+    /// Which output: inspect, models, sweep, by-class, db-eval, fetch, compare, stats, deploy
     pub name: String,
 }
 

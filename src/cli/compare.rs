@@ -4,7 +4,7 @@ use super::args::{CompareArgs, FormatArg, NullRuleArg};
 #[cfg(feature = "hub")]
 use super::fetch::Fetcher;
 use super::output::{Broken, write_with};
-use super::progress::ScanBar;
+use super::progress::WorkBar;
 use super::{Exit, Failure, Outcome, database, input, usage};
 use crate::checkpoint::packed::Weight;
 use crate::checkpoint::{CheckpointError, batches, made};
@@ -297,7 +297,7 @@ impl Compared {
         let errors = both && !args.no_errors && has_data;
         let of_base = u64::from(both && counted_base.is_none()) + u64::from(errors);
         let all = bytes(other) * (1 + u64::from(errors)) + bytes(base) * of_base;
-        let bar = ScanBar::new(all, args.quiet);
+        let bar = WorkBar::new("scanning", all, args.quiet);
         let watch = |bytes: u64| bar.iter().for_each(|bar| bar.done(bytes));
         let (mut side, graph) = count(args, db, other, base, &conventions, &rules, &watch)?;
         let base_side = match (&args.only, &counted_base) {

@@ -15,6 +15,7 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("fetch", include_str!("../report/schemas/fetch.json")),
     ("compare", include_str!("../report/schemas/compare.json")),
     ("stats", include_str!("../report/schemas/stats.json")),
+    ("deploy", include_str!("../report/schemas/deploy.json")),
 ];
 
 pub(super) fn schema(args: &SchemaArgs) -> Outcome {

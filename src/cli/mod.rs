@@ -10,6 +10,7 @@ mod bench_kernel;
 mod catalog;
 mod compare;
 mod db;
+mod deploy;
 #[cfg(feature = "hub")]
 mod fetch;
 mod inspect;
@@ -121,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Stats(args) => stats::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::BenchKernel(args) => bench_kernel::run(&args),
+        Command::Deploy(args) => deploy::run(&args),
         Command::Db(args) => db::run(args),
         Command::Catalog(args) => catalog::run(&args),
         #[cfg(feature = "hub")]

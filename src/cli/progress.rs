@@ -1,4 +1,4 @@
-//! Bars on a terminal while the Hub is asked or weights are scanned; elsewhere only what somebody who waits must know.
+//! Bars on a terminal while the Hub is asked or weights are scanned or packed; elsewhere only what somebody who waits must know.
 
 use crate::source::{Progress, Silent};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -24,20 +24,20 @@ pub(super) fn watcher(_quiet: bool) -> Arc<dyn Progress> {
 /// How long work goes on before a bar says so.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A bar of bytes that are scanned; shown on a terminal when it takes longer than one waits for.
-pub(super) struct ScanBar {
+/// A bar of bytes that are worked on; shown on a terminal when it takes longer than one waits for.
+pub(super) struct WorkBar {
     bar: ProgressBar,
     begun: Instant,
     is_asked: Cell<bool>,
 }
 
-impl ScanBar {
-    pub(super) fn new(bytes: u64, quiet: bool) -> Option<ScanBar> {
+impl WorkBar {
+    pub(super) fn new(what: &'static str, bytes: u64, quiet: bool) -> Option<WorkBar> {
         let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());
-        let template =
-            "scanning {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
+        bar.set_message(what);
+        let template = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
         let style = ProgressStyle::with_template(template).expect("the template is well formed");
-        (!quiet).then(|| ScanBar {
+        (!quiet).then(|| WorkBar {
             bar: bar.with_style(style),
             begun: Instant::now(),
             is_asked: Cell::new(false),
@@ -55,7 +55,7 @@ impl ScanBar {
     }
 }
 
-impl Drop for ScanBar {
+impl Drop for WorkBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

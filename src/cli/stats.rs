@@ -2,7 +2,7 @@
 
 use super::args::StatsArgs;
 use super::output::{Broken, write_with};
-use super::progress::ScanBar;
+use super::progress::WorkBar;
 use super::{Exit, Failure, Outcome, input, usage};
 use crate::checkpoint::packed::{Settings as Packing, Weights, weights};
 use crate::checkpoint::{Checkpoint, CheckpointError};
@@ -129,7 +129,7 @@ impl Opened {
         out: &mut dyn Write,
     ) -> Result<(), Broken> {
         let bytes = self.weights.weights.iter().map(|weight| weight.bytes);
-        let bar = ScanBar::new(bytes.fold(0, u64::saturating_add), args.quiet);
+        let bar = WorkBar::new("scanning", bytes.fold(0, u64::saturating_add), args.quiet);
         let mut writer = Writer::begin(out, file)?;
         let line = |facts| -> Result<Vec<u8>, Broken> { Ok(to_bytes(&facts)?) };
         each(&self.checkpoint, &self.weights, line, |line, bytes| {

@@ -2,6 +2,7 @@
 
 use crate::dtype::NumberKind;
 use crate::dtype::StoredType;
+use crate::float16;
 
 /// The bits of a number that are 0 in a zero and in nothing else; `None` for a dtype without zero.
 pub(in crate::checkpoint) fn zero_bits(dtype: StoredType) -> Option<u64> {
@@ -30,18 +31,8 @@ pub(super) fn is_finite(code: u32, dtype: StoredType) -> bool {
 /// The float of 16 or 32 bits that a code stands for.
 pub(super) fn number(code: u32, dtype: StoredType) -> f32 {
     match dtype.name {
-        "BF16" => f32::from_bits(code << 16),
-        "F16" => {
-            let sign = (code & 0x8000) << 16;
-            let (exponent, fraction) = (code >> 10 & 31, code & 0x3ff);
-            let magnitude = match exponent {
-                // Fractions of 2^-24, which are exact.
-                0 => fraction as f32 * 2f32.powi(-24),
-                31 => f32::from_bits(0x7f80_0000 | fraction << 13),
-                _ => f32::from_bits((exponent + 112) << 23 | fraction << 13),
-            };
-            f32::from_bits(magnitude.to_bits() | sign)
-        }
+        "BF16" => float16::from_bf16(code as u16),
+        "F16" => float16::from_f16(code as u16),
         _ => f32::from_bits(code),
     }
 }
@@ -92,37 +83,10 @@ fn signed(magnitude: f64, is_negative: bool) -> f64 {
 /// The number of a dtype that is nearest, ties to even; of floats of 32 bits the number itself.
 pub(super) fn rounded(x: f32, dtype: StoredType) -> f32 {
     match dtype.name {
-        "F16" => rounded_to_half(x),
-        "BF16" => rounded_to_bf16(x),
+        "F16" => float16::rounded_to_f16(x),
+        "BF16" => float16::rounded_to_bf16(x),
         _ => x,
     }
-}
-
-/// The bits that do not fit are added up to a half, and to the last bit that fits where they are just that.
-fn rounded_to_bf16(x: f32) -> f32 {
-    if x.is_nan() {
-        return x;
-    }
-    let bits = x.to_bits();
-    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
-}
-
-fn rounded_to_half(x: f32) -> f32 {
-    let magnitude = x.abs();
-    if x.is_nan() {
-        return x;
-    }
-    if magnitude >= 65520.0 {
-        return f32::INFINITY.copysign(x);
-    }
-    let rounded = if magnitude < 2f32.powi(-14) {
-        // Around 3/4 floats are as far apart as subnormal halves, 2^-24, so adding it rounds.
-        (magnitude + 0.75) - 0.75
-    } else {
-        let bits = magnitude.to_bits();
-        f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & 0xffff_e000)
-    };
-    rounded.copysign(x)
 }
 
 #[cfg(test)]

@@ -19,6 +19,11 @@
 //!
 //! Files store ternary weights otherwise; each file here beside this one is such a form, read row by row.
 
+pub mod bitlab;
+mod form;
+pub mod gguf;
+pub mod hf;
+
 use super::KernelError;
 use crate::memory::Arena;
 use rayon::prelude::*;
