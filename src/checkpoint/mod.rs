@@ -15,6 +15,7 @@ mod header;
 mod index;
 pub mod packed;
 pub mod scan;
+mod wide;
 
 pub use data::{Data, PIECE_BYTES};
 pub use header::{Described, Header, HeaderError, MAX_DIMENSIONS, read as read_header};

@@ -4,9 +4,10 @@
 //! of its own. Codes are read in runs of a row, and the steps of a [`Recipe`](super::recipe::Recipe) go over the run one
 //! after the other.
 
+use super::super::wide::{Loop, widest};
 use super::super::{Checkpoint, CheckpointError, Tensor};
 use super::codes::{CHUNK, mask};
-use super::floats::{number, rounded, value};
+use super::floats::{number, rounded_to_bf16, rounded_to_half, value};
 use super::recipe::{Number, Place, Step, Term};
 use super::rules::{Grid, Rule};
 use super::zeros::{Loaded, misfit};
@@ -110,6 +111,46 @@ impl<'c> Reader<'c> {
                 Ok(())
             }
         })
+    }
+
+    /// Whether the columns of a matrix are stored one after the other.
+    pub(in crate::checkpoint) fn is_transposed(&self, shape: &[u64]) -> bool {
+        self.height().is_some() && shape.len() == 2
+    }
+
+    /// Length of the columns, where they are stored one after the other and nothing between them.
+    fn height(&self) -> Option<u64> {
+        let Kind::Coded(coded) = &self.kind else {
+            return None;
+        };
+        match coded.place {
+            Standing::Transposed(height) if self.widths == (height, height) => Some(height),
+            _ => None,
+        }
+    }
+
+    /// Writes the numbers of some rows from one number of the first on: of rows of `columns.0` numbers `columns.1` each.
+    pub(in crate::checkpoint) fn read_tile(
+        &mut self,
+        begin: u64,
+        columns: (u64, u64),
+        out: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        let (stride, width) = columns;
+        if width == stride {
+            return self.read(begin, out);
+        }
+        let height = self.height();
+        if let Kind::Coded(coded) = &mut self.kind
+            && height == Some(stride)
+        {
+            return coded.tile(begin, stride, width, out, Coded::row);
+        }
+        let rows = out.chunks_mut(width as usize);
+        for (begin, row) in (begin..).step_by(stride as usize).zip(rows) {
+            self.read(begin, row)?;
+        }
+        Ok(())
     }
 
     /// Says which numbers from one on have a scale of 0.
@@ -258,22 +299,90 @@ impl Alone {
     }
 
     fn of(&self, codes: &[u32], out: &mut [f32]) {
-        let all = out.iter_mut().zip(codes);
         match self.number {
+            Number::Natural { plus, minus } if self.bits <= 8 => widest(Integers {
+                codes,
+                plus,
+                unused: 32 - self.bits,
+                is_signed: false,
+                minus: minus as i32,
+                out,
+            }),
+            Number::Signed => widest(Integers {
+                codes,
+                plus: 0,
+                unused: 32 - self.bits.clamp(1, 32),
+                is_signed: true,
+                minus: 0,
+                out,
+            }),
             _ if !self.table.is_empty() => {
                 let last = self.table.len() - 1;
-                all.for_each(|(out, code)| *out = self.table[*code as usize & last]);
+                for (out, code) in out.iter_mut().zip(codes) {
+                    *out = self.table[*code as usize & last];
+                }
             }
-            Number::Of(StoredType {
-                name: "F32" | "F16" | "BF16",
-                ..
-            }) => {
-                let Number::Of(dtype) = self.number else {
-                    return;
-                };
-                all.for_each(|(out, code)| *out = number(*code, dtype));
+            Number::Of(dtype) if matches!(dtype.name, "F32" | "F16" | "BF16") => {
+                for (out, code) in out.iter_mut().zip(codes) {
+                    *out = number(*code, dtype);
+                }
             }
-            _ => all.for_each(|(out, code)| *out = alone(*code, self.number, self.bits)),
+            _ => {
+                for (out, code) in out.iter_mut().zip(codes) {
+                    *out = alone(*code, self.number, self.bits);
+                }
+            }
+        }
+    }
+}
+
+/// Integers of codes: plus something in the width of codes, with their sign or without, less something.
+struct Integers<'c> {
+    codes: &'c [u32],
+    plus: u32,
+    unused: u32,
+    is_signed: bool,
+    minus: i32,
+    out: &'c mut [f32],
+}
+
+impl Loop for Integers<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let unused = self.unused & 31;
+        for (out, code) in self.out.iter_mut().zip(self.codes) {
+            let high = code.wrapping_add(self.plus) << unused;
+            let whole = if self.is_signed {
+                high as i32 >> unused
+            } else {
+                (high >> unused) as i32
+            };
+            *out = (whole - self.minus) as f32;
+        }
+    }
+}
+
+/// Numbers that are rounded to 16 bits.
+struct Rounded<'n> {
+    numbers: &'n mut [f32],
+    is_half: bool,
+}
+
+impl Loop for Rounded<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        if self.is_half {
+            self.numbers
+                .iter_mut()
+                .for_each(|x| *x = rounded_to_half(*x));
+        } else {
+            self.numbers
+                .iter_mut()
+                .for_each(|x| *x = rounded_to_bf16(*x));
         }
     }
 }
@@ -320,8 +429,29 @@ enum Ready<'c> {
 #[derive(Clone, Debug)]
 enum Operand<'c> {
     Constant(f32),
-    Entry(Box<Loaded<'c>>, Alone),
+    Entry(Box<Entry<'c>>),
     Two(Pair, Box<[Operand<'c>; 2]>, Vec<f32>),
+}
+
+/// Entries of a side tensor, and the numbers that were asked for last.
+#[derive(Clone, Debug)]
+struct Entry<'c> {
+    loaded: Loaded<'c>,
+    alone: Alone,
+    each: Vec<f32>,
+    spread: Vec<f32>,
+}
+
+impl Entry<'_> {
+    fn read(&mut self, row: u64, first: u64, here: usize) -> Result<&[f32], CheckpointError> {
+        if let Some(runs) = self.loaded.runs(row, first, here)? {
+            self.each.resize(runs.values.len(), 0.0);
+            self.spread.resize(here, 0.0);
+            self.alone.of(runs.values, &mut self.each);
+            runs.spread(&self.each, &mut self.spread);
+        }
+        Ok(&self.spread)
+    }
 }
 
 /// What is made of two operands.
@@ -345,25 +475,49 @@ impl<'c> Operand<'c> {
         };
         match term {
             Term::Constant(number) => Ok(Operand::Constant(*number)),
-            Term::Entry(side, number) => {
-                let loaded = Loaded::new(checkpoint, side, grid)?;
-                let alone = Alone::new(*number, side.layout.bits);
-                Ok(Operand::Entry(Box::new(loaded), alone))
-            }
+            Term::Entry(side, number) => Ok(Operand::Entry(Box::new(Entry {
+                loaded: Loaded::new(checkpoint, side, grid)?,
+                alone: Alone::new(*number, side.layout.bits),
+                each: Vec::new(),
+                spread: Vec::new(),
+            }))),
             Term::Quotient(both) => two(Pair::Quotient, both),
             Term::Product(both) => two(Pair::Product, both),
             Term::Nearest(both) => two(Pair::Nearest, both),
         }
     }
 
+    /// Combines what is there so far with what belongs to it.
+    fn onto(
+        &mut self,
+        row: u64,
+        first: u64,
+        out: &mut [f32],
+        buffer: &mut [f32],
+        combine: impl Fn(f32, f32) -> f32,
+    ) -> Result<(), CheckpointError> {
+        let operand = match self {
+            Operand::Constant(number) => {
+                out.iter_mut().for_each(|x| *x = combine(*x, *number));
+                return Ok(());
+            }
+            Operand::Entry(entry) => entry.read(row, first, out.len())?,
+            Operand::Two(..) => {
+                self.read(row, first, buffer)?;
+                buffer
+            }
+        };
+        for (x, y) in out.iter_mut().zip(operand) {
+            *x = combine(*x, *y);
+        }
+        Ok(())
+    }
+
     /// Writes what belongs to the codes of a row from a column on.
     fn read(&mut self, row: u64, first: u64, out: &mut [f32]) -> Result<(), CheckpointError> {
         match self {
             Operand::Constant(number) => out.fill(*number),
-            Operand::Entry(loaded, alone) => {
-                let codes = loaded.chunk(row, first, out.len())?;
-                alone.of(codes, out);
-            }
+            Operand::Entry(entry) => out.copy_from_slice(entry.read(row, first, out.len())?),
             Operand::Two(kind, both, other) => {
                 let [left, right] = &mut **both;
                 other.resize(out.len(), 0.0);
@@ -441,19 +595,19 @@ impl<'c> Coded<'c> {
             self.grid.codes.read(self.bytes, row, first, codes);
             self.alone.of(codes, out);
             for step in &mut self.steps {
-                let (term, combine): (_, fn(f32, f32) -> f32) = match step {
+                match step {
                     Ready::Round(dtype) => {
-                        out.iter_mut().for_each(|x| *x = rounded(*x, *dtype));
-                        continue;
+                        if let is_half @ ("F16" | "BF16") = dtype.name {
+                            widest(Rounded {
+                                numbers: out,
+                                is_half: is_half == "F16",
+                            });
+                        }
                     }
-                    Ready::Times(term) => (term, |x, y| x * y),
-                    Ready::Over(term) => (term, |x, y| x / y),
-                    Ready::Plus(term) => (term, |x, y| x + y),
-                    Ready::Minus(term) => (term, |x, y| x - y),
-                };
-                term.read(row, first, operand)?;
-                for (x, y) in out.iter_mut().zip(&*operand) {
-                    *x = combine(*x, *y);
+                    Ready::Times(term) => term.onto(row, first, out, operand, |x, y| x * y)?,
+                    Ready::Over(term) => term.onto(row, first, out, operand, |x, y| x / y)?,
+                    Ready::Plus(term) => term.onto(row, first, out, operand, |x, y| x + y)?,
+                    Ready::Minus(term) => term.onto(row, first, out, operand, |x, y| x - y)?,
                 }
             }
             first += out.len() as u64;
@@ -518,32 +672,22 @@ impl<'c> Coded<'c> {
                 Ok(())
             }
             Standing::Transposed(height) => {
-                // A matrix of the weight has `columns` rows of `height` numbers; of the whole rows that are asked for, one
-                // row of codes gives a number each.
+                // A matrix of the weight has `columns` rows of `height` numbers; whole rows are read as one tile.
                 let (mut at, mut rest) = (begin, out);
-                let mut run = std::mem::take(&mut self.run);
                 while !rest.is_empty() {
                     let (line, first) = (at / height, at % height);
-                    let (matrix, column) = (line / columns, line % columns);
+                    let left = columns - line % columns;
                     let whole = rest.len() as u64 / height;
                     let (lines, width) = if first == 0 && whole > 0 {
-                        (whole.min(columns - column), height)
+                        (whole.min(left), height)
                     } else {
                         (1, (height - first).min(rest.len() as u64))
                     };
                     let (part, others) = rest.split_at_mut((lines * width) as usize);
-                    run.resize(lines as usize, 0.0);
-                    for offset in 0..width {
-                        read(self, matrix * height + first + offset, column, &mut run)?;
-                        let numbers = part.iter_mut().skip(offset as usize);
-                        for (out, number) in numbers.step_by(width as usize).zip(&run) {
-                            *out = *number;
-                        }
-                    }
+                    self.tile(at, height, width, part, read)?;
                     at += lines * width;
                     rest = others;
                 }
-                self.run = run;
                 Ok(())
             }
             Standing::Masked {
@@ -585,6 +729,43 @@ impl<'c> Coded<'c> {
                 Ok(())
             }
         }
+    }
+}
+
+/// Rows of codes that are turned into columns at a time: so many numbers of 32 bits are what a cache has in a line.
+const STRIP: usize = 16;
+
+impl Coded<'_> {
+    /// Writes a tile of numbers that are stored transposed in matrices of so many rows: from number `begin` on `width` of
+    /// each row. It lies within a matrix.
+    fn tile(
+        &mut self,
+        begin: u64,
+        height: u64,
+        width: u64,
+        out: &mut [f32],
+        read: fn(&mut Self, u64, u64, &mut [f32]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let (columns, width) = (self.grid.columns.max(1), width as usize);
+        let (line, first) = (begin / height, begin % height);
+        let top = line / columns * height + first;
+        let lines = out.len() / width;
+        let mut strip = std::mem::take(&mut self.run);
+        strip.resize(lines * STRIP, 0.0);
+        for offset in (0..width).step_by(STRIP) {
+            let here = STRIP.min(width - offset);
+            for (row, run) in (top + offset as u64..).zip(strip.chunks_mut(lines).take(here)) {
+                read(self, row, line % columns, run)?;
+            }
+            for (at, row) in out.chunks_mut(width).enumerate() {
+                let numbers = strip[at..].iter().step_by(lines);
+                for (out, number) in row[offset..offset + here].iter_mut().zip(numbers) {
+                    *out = *number;
+                }
+            }
+        }
+        self.run = strip;
+        Ok(())
     }
 }
 

@@ -2,11 +2,13 @@
 
 use super::super::CheckpointError;
 use super::super::packed::{Reader, value, zero_bits};
+use super::super::wide::widest;
 use super::blocks;
+use super::bytes::{self, Bytes};
 use super::levels::{Levels, Seen};
 use super::moments::Moments;
 use super::view::{Block, View};
-use super::wide::{Code, Lane, Rows, widest};
+use super::wide::{Code, Lane, Rows};
 use crate::dtype::{NumberKind, StoredType};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,6 +29,8 @@ struct State<'c> {
     reader: Reader<'c>,
     numbers: Vec<f32>,
     inputs: Vec<u64>,
+    /// Where moments of codes of eight bits are wanted, instead of `seen`, `nan` and `infinite`.
+    bytes: Bytes,
     seen: Seen,
     nnz: u64,
     nan: u64,
@@ -50,13 +54,18 @@ pub(super) fn count(
     let dtype = whole.map_or(f32_type, |(tensor, _)| tensor.dtype);
     let mask = zero_bits(dtype).unwrap_or(u64::MAX);
     let size = (dtype.bits / 8) as usize;
-    let blocks = view.blocks(size as u64);
+    let blocks = if reader.is_transposed(&view.shape) {
+        view.tiles(size as u64)
+    } else {
+        view.blocks(size as u64)
+    };
     let (rows, inputs) = (view.counted_rows(), view.counted_inputs());
     let are_many = AtomicBool::new(false);
     let state = || State {
         reader: reader.clone(),
         numbers: Vec::new(),
         inputs: vec![0; inputs.unwrap_or(0)],
+        bytes: Bytes::NONE,
         seen: Seen::new(dtype, mask),
         nnz: 0,
         nan: 0,
@@ -78,7 +87,8 @@ pub(super) fn count(
         let Some((_, bytes)) = whole else {
             let mut numbers = std::mem::take(&mut state.numbers);
             numbers.resize(count, 0.0);
-            state.reader.read(first, &mut numbers)?;
+            let columns = (view.columns(), block.columns);
+            state.reader.read_tile(first, columns, &mut numbers)?;
             let answer = tally.add(state, &numbers);
             state.numbers = numbers;
             return Ok(answer);
@@ -86,7 +96,11 @@ pub(super) fn count(
         let begin = first as usize * size;
         let bytes = &bytes[begin..begin + count * size];
         Ok(match size {
-            1 => tally.add(state, bytes.as_chunks::<1>().0),
+            1 if moments => tally.add_bytes(state, bytes),
+            1 => {
+                state.seen.look_bytes(bytes);
+                tally.add(state, bytes.as_chunks::<1>().0)
+            }
             2 => tally.add(state, bytes.as_chunks::<2>().0),
             4 => tally.add(state, bytes.as_chunks::<4>().0),
             _ => tally.add(state, bytes.as_chunks::<8>().0),
@@ -118,7 +132,19 @@ pub(super) fn count(
             *input += found;
         }
     }
-    if !are_many.into_inner() {
+    if size == 1 && moments {
+        let all = done.states.into_iter().map(|state| state.bytes);
+        let all = all.fold(Bytes::NONE, Bytes::and);
+        let numbers = all.numbers(dtype);
+        let times = |is: fn(f64) -> bool| {
+            let found = numbers.clone().filter(|(number, _)| is(*number));
+            found.map(|(_, count)| count).sum()
+        };
+        counted.nan = times(f64::is_nan);
+        counted.infinite = times(f64::is_infinite);
+        counted.levels = bytes::levels(numbers.clone());
+        counted.moments = Some(bytes::moments(numbers.clone()));
+    } else if !are_many.into_inner() {
         counted.levels = Seen::levels(done.states.into_iter().map(|state| state.seen));
     }
     Ok(counted)
@@ -136,16 +162,24 @@ struct Tally<'v> {
 }
 
 impl Tally<'_> {
+    /// Codes of eight bits, their moments and all.
+    fn add_bytes(&self, state: &mut State, codes: &[u8]) -> Answer {
+        state.bytes.add(codes);
+        let (rows, _) = self.count(state, codes.as_chunks::<1>().0);
+        Answer {
+            rows,
+            moments: None,
+        }
+    }
+
     fn add<C: Code>(&self, state: &mut State, codes: &[C]) -> Answer {
-        if !self.are_many.load(Ordering::Relaxed) {
+        if self.dtype.bits > 8 && !self.are_many.load(Ordering::Relaxed) {
             state.seen.look(codes);
             if state.seen.is_full() {
                 self.are_many.store(true, Ordering::Relaxed);
             }
         }
-        let mut rows = vec![0; self.block.rows as usize];
-        let top = self.count(state, codes, &mut rows);
-        state.nnz += rows.iter().map(|row| u64::from(*row)).sum::<u64>();
+        let (rows, top) = self.count(state, codes);
         let all_finite = first_without_number(self.dtype).is_none_or(|first| top < first);
         if !all_finite {
             for code in codes {
@@ -153,9 +187,6 @@ impl Tally<'_> {
                 state.nan += u64::from(number.is_nan());
                 state.infinite += u64::from(number.is_infinite());
             }
-        }
-        if !self.rows {
-            rows = Vec::new();
         }
         Answer {
             rows,
@@ -165,9 +196,10 @@ impl Tally<'_> {
         }
     }
 
-    /// Counts rows and inputs; gives the largest code under the mask. Counts of columns are in lanes as wide as the codes,
-    /// which are emptied before they could be full and where other inputs begin.
-    fn count<C: Code>(&self, state: &mut State, codes: &[C], rows: &mut [u32]) -> u64 {
+    /// Counts rows and inputs; gives the counts of rows, if they are told apart, and the largest code under the mask. Counts
+    /// of columns are in lanes as wide as the codes, which are emptied before they could be full and where other inputs begin.
+    fn count<C: Code>(&self, state: &mut State, codes: &[C]) -> (Vec<u32>, u64) {
+        let mut rows = vec![0; self.block.rows as usize];
         let width = self.block.columns as usize;
         let mask = C::Lane::short(self.mask);
         let mut columns = vec![C::Lane::default(); width];
@@ -193,7 +225,11 @@ impl Tally<'_> {
             columns.fill(C::Lane::default());
             at = end;
         }
-        top
+        state.nnz += rows.iter().map(|row| u64::from(*row)).sum::<u64>();
+        if !self.rows {
+            rows = Vec::new();
+        }
+        (rows, top)
     }
 }
 

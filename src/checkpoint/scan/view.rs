@@ -26,7 +26,7 @@ pub(super) struct View {
     pub(super) is_vector: bool,
 }
 
-/// A run of whole rows, or of the columns of one row.
+/// A run of whole rows, of the columns of one row, or a tile.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Block {
     pub(super) row: u64,
@@ -116,11 +116,25 @@ impl View {
         } else {
             (1, most)
         };
+        self.cut(rows, width)
+    }
+
+    /// Blocks that are as high as they are wide: of weights whose columns are stored one after the other.
+    pub(super) fn tiles(&self, size: u64) -> Blocks {
+        let side = (BLOCK_BYTES / size).isqrt();
+        if self.rows == 0 || self.columns() == 0 {
+            return self.blocks(size);
+        }
+        self.cut(side, side)
+    }
+
+    fn cut(&self, rows: u64, columns: u64) -> Blocks {
+        let all = (self.rows, self.columns());
         Blocks {
-            count: self.rows.div_ceil(rows) * columns.div_ceil(width),
+            count: all.0.div_ceil(rows) * all.1.div_ceil(columns),
             rows,
-            columns: width,
-            all: (self.rows, columns),
+            columns,
+            all,
         }
     }
 }
