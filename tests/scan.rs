@@ -492,6 +492,60 @@ fn weights_that_are_stored_transposed_are_counted_as_their_values_are() {
     assert_eq!(part, numbers[17 * 640..40 * 640]);
 }
 
+#[test]
+fn codes_alone_say_which_numbers_are_zero() {
+    // Without moments a weight of many levels is counted by its codes, with them by its numbers. A scale of 0, and one of
+    // which products are infinite, are seen.
+    let mut state = 3u64;
+    let mut bytes = |count: usize| -> Vec<u8> {
+        let next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(count).collect()
+    };
+    for odd in [None, Some(0.0), Some(1e38), Some(f32::NAN)] {
+        let mut scales: Vec<f32> = (0..5 * 304).map(|i| 0.01 + i as f32 / 512.0).collect();
+        if let Some(odd) = odd {
+            scales[1200] = odd;
+        }
+        let written = write(&[
+            ("gptq.qweight", "I32", vec![80, 304], bytes(80 * 304 * 4)),
+            ("gptq.qzeros", "I32", vec![5, 38], bytes(5 * 38 * 4)),
+            ("gptq.scales", "BF16", vec![5, 304], bf16s(&scales)),
+            ("awq.qweight", "I32", vec![640, 38], bytes(80 * 304 * 4)),
+            ("awq.qzeros", "I32", vec![5, 38], bytes(5 * 38 * 4)),
+            ("awq.scales", "BF16", vec![5, 304], bf16s(&scales)),
+            ("int8.weight", "I8", vec![1520, 48], bytes(1520 * 48)),
+            ("int8.weight_scale", "F32", vec![1520, 1], f32s(&scales)),
+            (
+                "ct.weight_packed",
+                "I32",
+                vec![304, 80],
+                bytes(80 * 304 * 4),
+            ),
+            (
+                "ct.weight_zero_point",
+                "I32",
+                vec![38, 5],
+                bytes(5 * 38 * 4),
+            ),
+            ("ct.weight_scale", "F32", vec![304, 5], f32s(&scales)),
+        ]);
+        assert_eq!(written.weights.weights.len(), 4);
+        for weight in &written.weights.weights {
+            let by_numbers = Statistics {
+                moments: None,
+                supports: None,
+                ..written.scan(&weight.name, &all())
+            };
+            let by_codes = written.scan(&weight.name, &Wanted::default());
+            assert_eq!(by_codes, by_numbers, "{} {odd:?}", weight.name);
+            assert_eq!(by_codes.levels, Levels::More);
+        }
+    }
+}
+
 /// The same, one number at a time.
 fn naive(
     numbers: &[f32],

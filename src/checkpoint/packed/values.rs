@@ -9,7 +9,7 @@ use super::super::{Checkpoint, CheckpointError, Tensor};
 use super::codes::{CHUNK, mask};
 use super::floats::{number, rounded_to_bf16, rounded_to_half, value};
 use super::recipe::{Number, Place, Step, Term};
-use super::rules::{Grid, Rule};
+use super::rules::{Grid, Rule, Zero};
 use super::zeros::{Loaded, misfit};
 use super::{Weight, bitsandbytes, trained};
 use crate::dtype::StoredType;
@@ -153,6 +153,40 @@ impl<'c> Reader<'c> {
         Ok(())
     }
 
+    /// How codes say which numbers are 0, of a weight with a code of up to eight bits for every number: a reader for that
+    /// alone.
+    pub(in crate::checkpoint) fn marks(&self) -> Option<Marks<'c>> {
+        let Kind::Coded(coded) = &self.kind else {
+            return None;
+        };
+        let is_integer = matches!(
+            coded.grid.recipe.number,
+            Number::Natural { .. } | Number::Signed
+        );
+        let steps = match &*coded.steps {
+            [steps @ .., Ready::Round(_)] => steps,
+            steps => steps,
+        };
+        let one_scale = match (&coded.grid.zero, steps) {
+            (Zero::Masked { mask: u32::MAX, .. }, [Ready::Times(scale)]) => scale,
+            (Zero::Point { .. }, [Ready::Minus(_), Ready::Times(scale)]) => scale,
+            _ => return None,
+        };
+        let is_whole = self.widths.0 == self.widths.1 && coded.grid.codes.bits <= 8;
+        if !is_integer || !is_whole || !matches!(one_scale, Operand::Entry(_)) {
+            return None;
+        }
+        let is_transposed = match coded.place {
+            Standing::Same => false,
+            Standing::Transposed(height) if height == coded.grid.rows => true,
+            _ => return None,
+        };
+        Some(Marks {
+            coded: (**coded).clone(),
+            is_transposed,
+        })
+    }
+
     /// Says which numbers from one on have a scale of 0.
     pub(in crate::checkpoint) fn dead_scales(
         &mut self,
@@ -275,6 +309,92 @@ fn table(number: Number, bits: u32) -> Arc<[f32]> {
         .collect()
 }
 
+/// Tells by codes which numbers are 0.
+#[derive(Clone, Debug)]
+pub(in crate::checkpoint) struct Marks<'c> {
+    coded: Coded<'c>,
+    /// Whether the rows of the codes are the columns of the weight.
+    pub(in crate::checkpoint) is_transposed: bool,
+}
+
+impl Marks<'_> {
+    /// Rows and columns of the codes.
+    pub(in crate::checkpoint) fn sides(&self) -> (u64, u64) {
+        (self.coded.grid.rows, self.coded.grid.columns)
+    }
+
+    /// Writes a byte for every code of a row from a column on, 0 where its number is 0; `false` where only the numbers
+    /// themselves can tell.
+    pub(in crate::checkpoint) fn read(
+        &mut self,
+        row: u64,
+        first: u64,
+        out: &mut [u8],
+    ) -> Result<bool, CheckpointError> {
+        let Coded {
+            grid,
+            bytes,
+            steps,
+            point,
+            codes,
+            ..
+        } = &mut self.coded;
+        let mut first = first;
+        for out in out.chunks_mut(CHUNK) {
+            for step in &mut *steps {
+                if let Ready::Times(Operand::Entry(scales)) = step
+                    && !scales.are_tame(row, first, out.len())?
+                {
+                    return Ok(false);
+                }
+            }
+            codes.resize(out.len(), 0);
+            grid.codes.read(bytes, row, first, codes);
+            let mask = mask(grid.codes.bits);
+            match (&grid.zero, &mut *point) {
+                (Zero::Point { plus, .. }, Some(point)) => widest(Differ {
+                    codes,
+                    others: point.chunk(row, first, out.len())?,
+                    plus: *plus,
+                    mask,
+                    out,
+                }),
+                (Zero::Masked { value, .. }, _) => widest(Differ {
+                    codes,
+                    others: &[0; CHUNK],
+                    plus: *value,
+                    mask,
+                    out,
+                }),
+                _ => return Ok(false),
+            }
+            first += out.len() as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// Codes against others, and something more, in the width of codes: 0 where they are equal.
+struct Differ<'c> {
+    codes: &'c [u32],
+    others: &'c [u32],
+    plus: u32,
+    mask: u32,
+    out: &'c mut [u8],
+}
+
+impl Loop for Differ<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let all = self.codes.iter().zip(self.others);
+        for (out, (code, other)) in self.out.iter_mut().zip(all) {
+            *out = ((code ^ other.wrapping_add(self.plus)) & self.mask) as u8;
+        }
+    }
+}
+
 /// Turns codes into what they are by themselves.
 #[derive(Clone, Debug)]
 struct Alone {
@@ -394,6 +514,8 @@ struct Coded<'c> {
     bytes: &'c [u8],
     alone: Alone,
     steps: Vec<Ready<'c>>,
+    /// The zero points, if the code that stands for 0 is one of them.
+    point: Option<Box<Loaded<'c>>>,
     place: Standing<'c>,
     codes: Vec<u32>,
     operand: Vec<f32>,
@@ -440,7 +562,12 @@ struct Entry<'c> {
     alone: Alone,
     each: Vec<f32>,
     spread: Vec<f32>,
+    /// Whether they are scales of which no product with a code is rounded to 0 or to infinity, once that was asked.
+    are_tame: Option<bool>,
 }
+
+/// Magnitudes of tame scales: times a number from 1 to 511 the product is a normal or subnormal half, and so any wider float.
+const TAME: std::ops::RangeInclusive<f32> = 1.0 / 1_048_576.0..=128.0;
 
 impl Entry<'_> {
     fn read(&mut self, row: u64, first: u64, here: usize) -> Result<&[f32], CheckpointError> {
@@ -449,8 +576,17 @@ impl Entry<'_> {
             self.spread.resize(here, 0.0);
             self.alone.of(runs.values, &mut self.each);
             runs.spread(&self.each, &mut self.spread);
+            self.are_tame = None;
         }
         Ok(&self.spread)
+    }
+
+    /// Whether the scales of some codes are tame.
+    fn are_tame(&mut self, row: u64, first: u64, here: usize) -> Result<bool, CheckpointError> {
+        self.read(row, first, here)?;
+        let each = self.each.iter();
+        let are_tame = || each.fold(true, |all, scale| all & TAME.contains(&scale.abs()));
+        Ok(*self.are_tame.get_or_insert_with(are_tame))
     }
 }
 
@@ -480,6 +616,7 @@ impl<'c> Operand<'c> {
                 alone: Alone::new(*number, side.layout.bits),
                 each: Vec::new(),
                 spread: Vec::new(),
+                are_tame: None,
             }))),
             Term::Quotient(both) => two(Pair::Quotient, both),
             Term::Product(both) => two(Pair::Product, both),
@@ -565,6 +702,12 @@ impl<'c> Coded<'c> {
                 Step::Round(dtype) => Ready::Round(*dtype),
             })
         });
+        let point = match &grid.zero {
+            Zero::Point { side, .. } if !is_empty => {
+                Some(Box::new(Loaded::new(checkpoint, side, grid)?))
+            }
+            _ => None,
+        };
         let place = match grid.recipe.place {
             Place::Same | Place::Unknown(_) => Standing::Same,
             Place::Transposed { rows } => Standing::Transposed(rows.max(1)),
@@ -578,6 +721,7 @@ impl<'c> Coded<'c> {
             bytes,
             alone: Alone::new(grid.recipe.number, grid.codes.bits),
             steps: steps.collect::<Result<_, CheckpointError>>()?,
+            point,
             place,
             codes: Vec::new(),
             operand: Vec::new(),

@@ -78,6 +78,19 @@ impl View {
         })
     }
 
+    /// The matrix of its codes, where that has such sides and stands as the weight does, or as its transpose does.
+    pub(super) fn as_stored(&self, sides: (u64, u64), is_transposed: bool) -> Option<View> {
+        if !is_transposed {
+            return (sides == (self.rows, self.columns())).then(|| self.clone());
+        }
+        let is_plain = self.taps == 1 && self.groups == 1 && !self.is_vector;
+        (is_plain && sides == (self.inputs, self.rows)).then(|| View {
+            rows: self.inputs,
+            inputs: self.rows,
+            ..self.clone()
+        })
+    }
+
     /// Numbers of a row.
     pub(super) fn columns(&self) -> u64 {
         self.inputs.saturating_mul(self.taps)
