@@ -46,30 +46,37 @@ pub fn to_bf16(x: f32) -> u16 {
 
 /// The nearest number that a BF16 holds. The bits that do not fit are added up to a half, and to the last bit that fits where
 /// they are just that.
+#[inline(always)]
 pub fn rounded_to_bf16(x: f32) -> f32 {
-    if x.is_nan() {
-        return x;
-    }
     let bits = x.to_bits();
-    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    if x.is_nan() {
+        x
+    } else {
+        f32::from_bits(rounded)
+    }
 }
 
-/// The nearest number that an F16 holds.
+/// The nearest number that an F16 holds. All cases are computed and one is taken, so that it is done for many numbers beside
+/// each other.
+#[inline(always)]
 pub fn rounded_to_f16(x: f32) -> f32 {
     let magnitude = x.abs();
-    if x.is_nan() {
-        return x;
-    }
-    if magnitude >= 65520.0 {
-        return f32::INFINITY.copysign(x);
-    }
-    let rounded = if magnitude < 2f32.powi(-14) {
-        // Around 3/4 floats are as far apart as subnormal F16, 2^-24, so adding it rounds.
-        (magnitude + 0.75) - 0.75
+    // Around 3/4 floats are as far apart as subnormal halves, 2^-24, so adding it rounds.
+    let subnormal = (magnitude + 0.75) - 0.75;
+    let bits = magnitude.to_bits();
+    let normal = f32::from_bits(bits.wrapping_add(0xfff + (bits >> 13 & 1)) & 0xffff_e000);
+    let finite = if magnitude < 2f32.powi(-14) {
+        subnormal
     } else {
-        let bits = magnitude.to_bits();
-        f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & 0xffff_e000)
+        normal
     };
+    let rounded = if magnitude >= 65520.0 {
+        f32::INFINITY
+    } else {
+        finite
+    };
+    let rounded = if x.is_nan() { magnitude } else { rounded };
     rounded.copysign(x)
 }
 

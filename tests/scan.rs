@@ -323,14 +323,33 @@ fn any_number_of_threads_says_the_same() {
         ("tall", "F32", vec![1 << 14, 64], f32s(&numbers)),
         ("halves", "BF16", vec![1 << 10, 1 << 10], bf16s(&numbers)),
         ("few", "F32", vec![1 << 14, 64], f32s(&other)),
+        ("bytes", "F8_E5M2", vec![1 << 12, 1 << 10], f32s(&numbers)),
+        // Matrices whose columns are stored one after the other: 1,024 inputs and outputs.
+        (
+            "packed.qweight",
+            "I32",
+            vec![128, 1024],
+            f32s(&numbers[..1 << 17]),
+        ),
+        (
+            "packed.qzeros",
+            "I32",
+            vec![8, 128],
+            f32s(&numbers[..1 << 10]),
+        ),
+        (
+            "packed.scales",
+            "BF16",
+            vec![8, 1024],
+            bf16s(&numbers[..1 << 13]),
+        ),
     ]);
     let told = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().expect("threads").install(|| {
             let wanted = Wanted { groups: 2, ..all() };
-            let scans: Vec<Statistics> = ["wide", "tall", "halves", "few"]
-                .map(|name| written.scan(name, &wanted))
-                .into();
+            let names = ["wide", "tall", "halves", "few", "bytes", "packed.weight"];
+            let scans: Vec<Statistics> = names.map(|name| written.scan(name, &wanted)).into();
             let side = |name| (&written.checkpoint, written.weight(name));
             let error = weight_error(side("tall"), side("few")).expect("readable");
             let kinds = zero_kinds(side("tall"), side("few")).expect("readable");
@@ -368,6 +387,161 @@ fn exactly_256_levels_are_listed() {
             let written = write(&[("w", dtype, vec![64, 128], bytes)]);
             let found = written.scan("w", &Wanted::default()).levels.count();
             assert_eq!(found, listed, "{dtype} {count}");
+        }
+    }
+}
+
+#[test]
+fn moments_of_codes_of_eight_bits_are_of_their_counts() {
+    // 100,000 codes: enough for a table of pairs. As floats they are 1, -2, 1, -0 and not a number, as integers with a sign
+    // 56, -64, 56, -128 and 127, and without 56, 192, 56, 128 and 127.
+    let codes: Vec<u8> = [0x38, 0xc0, 0x38, 0x80, 0x7f].repeat(20_000);
+    let written = write(&[
+        ("e4m3", "F8_E4M3", vec![1000, 100], codes.clone()),
+        ("i8", "I8", vec![1000, 100], codes.clone()),
+        ("u8", "U8", vec![1000, 100], codes),
+    ]);
+    let told = |name| {
+        let found = written.scan(name, &all());
+        let plain = written.scan(name, &Wanted::default());
+        assert_eq!((plain.nnz, plain.nan), (found.nnz, found.nan), "{name}");
+        assert_eq!(plain.levels, found.levels, "{name}");
+        let m = found.moments.expect("asked for");
+        let sums = [m.sum, m.sum_magnitudes, m.sum_squares].map(|sum| sum / 20_000.0);
+        (m.count, sums, (m.min, m.max), found.nnz, found.levels)
+    };
+    let levels = |levels: &[f64]| Levels::All(levels.to_vec());
+    assert_eq!(
+        told("e4m3"),
+        (
+            80_000,
+            [0.0, 4.0, 6.0],
+            (-2.0, 1.0),
+            80_000,
+            levels(&[-2.0, 0.0, 1.0])
+        )
+    );
+    let squares = |last: f64| 2.0 * 56.0 * 56.0 + 127.0 * 127.0 + last;
+    assert_eq!(
+        told("i8"),
+        (
+            100_000,
+            [
+                112.0 - 64.0 - 128.0 + 127.0,
+                112.0 + 64.0 + 128.0 + 127.0,
+                squares(64.0 * 64.0 + 128.0 * 128.0)
+            ],
+            (-128.0, 127.0),
+            100_000,
+            levels(&[-128.0, -64.0, 56.0, 127.0])
+        )
+    );
+    assert_eq!(
+        told("u8"),
+        (
+            100_000,
+            [
+                112.0 + 192.0 + 128.0 + 127.0,
+                112.0 + 192.0 + 128.0 + 127.0,
+                squares(192.0 * 192.0 + 128.0 * 128.0)
+            ],
+            (56.0, 192.0),
+            100_000,
+            levels(&[56.0, 127.0, 128.0, 192.0])
+        )
+    );
+}
+
+#[test]
+fn weights_that_are_stored_transposed_are_counted_as_their_values_are() {
+    // 640 inputs and 304 outputs: tiles of 256 that are cut on both sides.
+    let mut state = 7u64;
+    let mut bytes = |count: usize| -> Vec<u8> {
+        let next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(count).collect()
+    };
+    let scales: Vec<f32> = (0..5 * 304).map(|i| (i % 17) as f32 / 64.0).collect();
+    let written = write(&[
+        ("w.qweight", "I32", vec![80, 304], bytes(80 * 304 * 4)),
+        ("w.qzeros", "I32", vec![5, 38], bytes(5 * 38 * 4)),
+        ("w.scales", "BF16", vec![5, 304], bf16s(&scales)),
+    ]);
+    let found = written.scan("w.weight", &all());
+    assert_eq!(*found.shape, [304, 640]);
+    let mut numbers = Vec::new();
+    let weight = written.weight("w.weight");
+    let wanted = Wanted::default();
+    assert!(values(&written.checkpoint, weight, &wanted, 0..304, &mut numbers).expect("readable"));
+    let (by_row, by_input) = naive(&numbers, 304, 640, 1, 1);
+    assert_eq!((found.per_row, found.per_input), (by_row, by_input));
+    let moments = found.moments.expect("asked for");
+    // Whole numbers of 64ths, so that every order of sums is exact.
+    let wide = numbers.iter().map(|n| f64::from(*n));
+    assert_eq!(moments.sum, wide.clone().sum::<f64>());
+    assert_eq!(moments.sum_squares, wide.map(|n| n * n).sum::<f64>());
+    let mut levels: Vec<f64> = numbers.iter().map(|n| f64::from(n + 0.0)).collect();
+    levels.sort_by(f64::total_cmp);
+    levels.dedup();
+    assert_eq!(found.levels, Levels::All(levels));
+    // Any run of values is the same, wherever it begins.
+    let mut part = Vec::new();
+    assert!(values(&written.checkpoint, weight, &wanted, 17..40, &mut part).expect("readable"));
+    assert_eq!(part, numbers[17 * 640..40 * 640]);
+}
+
+#[test]
+fn codes_alone_say_which_numbers_are_zero() {
+    // Without moments a weight of many levels is counted by its codes, with them by its numbers. A scale of 0, and one of
+    // which products are infinite, are seen.
+    let mut state = 3u64;
+    let mut bytes = |count: usize| -> Vec<u8> {
+        let next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(count).collect()
+    };
+    for odd in [None, Some(0.0), Some(1e38), Some(f32::NAN)] {
+        let mut scales: Vec<f32> = (0..5 * 304).map(|i| 0.01 + i as f32 / 512.0).collect();
+        if let Some(odd) = odd {
+            scales[1200] = odd;
+        }
+        let written = write(&[
+            ("gptq.qweight", "I32", vec![80, 304], bytes(80 * 304 * 4)),
+            ("gptq.qzeros", "I32", vec![5, 38], bytes(5 * 38 * 4)),
+            ("gptq.scales", "BF16", vec![5, 304], bf16s(&scales)),
+            ("awq.qweight", "I32", vec![640, 38], bytes(80 * 304 * 4)),
+            ("awq.qzeros", "I32", vec![5, 38], bytes(5 * 38 * 4)),
+            ("awq.scales", "BF16", vec![5, 304], bf16s(&scales)),
+            ("int8.weight", "I8", vec![1520, 48], bytes(1520 * 48)),
+            ("int8.weight_scale", "F32", vec![1520, 1], f32s(&scales)),
+            (
+                "ct.weight_packed",
+                "I32",
+                vec![304, 80],
+                bytes(80 * 304 * 4),
+            ),
+            (
+                "ct.weight_zero_point",
+                "I32",
+                vec![38, 5],
+                bytes(5 * 38 * 4),
+            ),
+            ("ct.weight_scale", "F32", vec![304, 5], f32s(&scales)),
+        ]);
+        assert_eq!(written.weights.weights.len(), 4);
+        for weight in &written.weights.weights {
+            let by_numbers = Statistics {
+                moments: None,
+                supports: None,
+                ..written.scan(&weight.name, &all())
+            };
+            let by_codes = written.scan(&weight.name, &Wanted::default());
+            assert_eq!(by_codes, by_numbers, "{} {odd:?}", weight.name);
+            assert_eq!(by_codes.levels, Levels::More);
         }
     }
 }

@@ -18,6 +18,7 @@ mod header;
 mod index;
 pub mod packed;
 pub mod scan;
+mod wide;
 pub mod write;
 
 pub use batches::{batches, made};

@@ -4,8 +4,11 @@
 //! dense over words is dense over bytes. Four codes `a b c d` of 4 bits are the bytes `ba dc` ([`Order::Dense`]); of 3 bits
 //! they take 12 bits of a stream in which a code may lie across two words.
 
-/// Columns that are decoded at a time: 16,384 codes of any width end on a word.
-pub(super) const CHUNK: usize = 1 << 14;
+use super::super::wide::{Loop, widest};
+
+/// Columns that are decoded at a time: 2,048 codes of any width end on a word, and what is made of them stays in the first
+/// cache.
+pub(super) const CHUNK: usize = 1 << 11;
 
 /// Where the codes of a matrix lie in the bytes of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,9 +168,12 @@ impl Layout {
                 for piece in pieces(self.order, bits, row).iter().filter(|p| p.width > 0) {
                     let at = piece.word.saturating_mul(width).saturating_add(first);
                     let (words, _) = from(bytes, at.saturating_mul(4)).as_chunks::<4>();
-                    for (out, word) in out.iter_mut().zip(words) {
-                        *out |= piece.of(u32::from_le_bytes(*word).wrapping_add(add));
-                    }
+                    widest(Pieces {
+                        words,
+                        add,
+                        piece: *piece,
+                        out,
+                    });
                 }
             }
             Direction::Strided {
@@ -176,9 +182,12 @@ impl Layout {
             } => {
                 let shift = (row / rows.max(1)) as u32 * bits;
                 let start = (row % rows.max(1)).saturating_mul(width);
-                for (out, column) in out.iter_mut().zip(columns) {
-                    *out = shifted(byte(bytes, start.saturating_add(column)), shift) & mask;
-                }
+                widest(Bytes {
+                    bytes: from(bytes, start.saturating_add(first)),
+                    shift,
+                    mask,
+                    out,
+                });
             }
             Direction::StridedHigh {
                 rows,
@@ -187,9 +196,12 @@ impl Layout {
                 let slot = (row / rows.max(1)) as u32 + 1;
                 let shift = 8u32.saturating_sub(slot.saturating_mul(bits));
                 let start = (row % rows.max(1)).saturating_mul(width);
-                for (out, column) in out.iter_mut().zip(columns) {
-                    *out = shifted(byte(bytes, start.saturating_add(column)), shift) & mask;
-                }
+                widest(Bytes {
+                    bytes: from(bytes, start.saturating_add(first)),
+                    shift,
+                    mask,
+                    out,
+                });
             }
             Direction::StridedWords {
                 rows,
@@ -223,9 +235,12 @@ impl Layout {
                 let per_byte = u64::from(8 / bits.clamp(1, 8));
                 let shift = (row % per_byte) as u32 * bits;
                 let start = (row / per_byte).saturating_mul(width);
-                for (out, column) in out.iter_mut().zip(columns) {
-                    *out = shifted(byte(bytes, start.saturating_add(column)), shift) & mask;
-                }
+                widest(Bytes {
+                    bytes: from(bytes, start.saturating_add(first)),
+                    shift,
+                    mask,
+                    out,
+                });
             }
         }
     }
@@ -246,7 +261,18 @@ impl Layout {
             Order::Nibbles(table) => u32::from(table[slot % 8]) * 4,
             _ => slot as u32 * bits,
         };
-        let mut units = out.chunks_mut(per_word as usize);
+        let filled = match bits {
+            1 => self.units::<32>(words, slot, out),
+            2 => self.units::<16>(words, slot, out),
+            4 => self.units::<8>(words, slot, out),
+            8 => self.units::<4>(words, slot, out),
+            16 => self.units::<2>(words, slot, out),
+            _ => 0,
+        };
+        let (words, mut units) = (
+            &words[filled..],
+            out[filled * per_word as usize..].chunks_mut(per_word as usize),
+        );
         for (word, unit) in words.iter().zip(&mut units) {
             let word = u32::from_le_bytes(*word).wrapping_add(self.add);
             for (i, out) in unit.iter_mut().enumerate() {
@@ -261,6 +287,96 @@ impl Layout {
             }
         }
         true
+    }
+
+    /// Reads words of so many codes each; gives how many words that were.
+    fn units<const CODES: usize>(
+        &self,
+        words: &[[u8; 4]],
+        slot: impl Fn(usize) -> u32,
+        out: &mut [u32],
+    ) -> usize {
+        let (out, _) = out.as_chunks_mut::<CODES>();
+        let count = out.len().min(words.len());
+        widest(Units {
+            words,
+            add: self.add,
+            slots: std::array::from_fn(slot),
+            out,
+        });
+        count
+    }
+}
+
+/// Codes that lie whole in words, each at its slot.
+struct Units<'b, const CODES: usize> {
+    words: &'b [[u8; 4]],
+    add: u32,
+    slots: [u32; CODES],
+    out: &'b mut [[u32; CODES]],
+}
+
+impl<const CODES: usize> Loop for Units<'_, CODES> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let mask = u32::MAX >> (32 - 32 / CODES);
+        for (word, out) in self.words.iter().zip(self.out) {
+            let word = u32::from_le_bytes(*word).wrapping_add(self.add);
+            for (out, slot) in out.iter_mut().zip(self.slots) {
+                *out = word >> (slot & 31) & mask;
+            }
+        }
+    }
+}
+
+/// A piece of a code out of each word.
+struct Pieces<'b> {
+    words: &'b [[u8; 4]],
+    add: u32,
+    piece: Piece,
+    out: &'b mut [u32],
+}
+
+impl Loop for Pieces<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Piece {
+            shift, width, to, ..
+        } = self.piece;
+        // A piece has a width, and both it and its place in the code end within 32 bits.
+        let mask = mask(width);
+        for (out, word) in self.out.iter_mut().zip(self.words) {
+            let word = u32::from_le_bytes(*word).wrapping_add(self.add);
+            *out |= (word >> (shift & 31) & mask) << (to & 31);
+        }
+    }
+}
+
+/// A code out of each byte; 0 where there are no more.
+struct Bytes<'b> {
+    bytes: &'b [u8],
+    shift: u32,
+    mask: u32,
+    out: &'b mut [u32],
+}
+
+impl Loop for Bytes<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let here = self.out.len().min(self.bytes.len());
+        let (out, none) = self.out.split_at_mut(here);
+        none.fill(0);
+        // A row beyond those that share a byte has no codes.
+        let mask = if self.shift < 8 { self.mask } else { 0 };
+        for (out, byte) in out.iter_mut().zip(self.bytes) {
+            *out = u32::from(*byte) >> (self.shift & 31) & mask;
+        }
     }
 }
 

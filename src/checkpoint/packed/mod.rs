@@ -45,7 +45,7 @@ pub use settings::Settings;
 pub use zeros::zeros;
 
 pub(super) use floats::{value, zero_bits};
-pub(super) use values::Reader;
+pub(super) use values::{Marks, Reader};
 pub(super) use zeros::misfit;
 
 use super::Checkpoint;

@@ -4,14 +4,16 @@
 //! of its own. Codes are read in runs of a row, and the steps of a [`Recipe`](super::recipe::Recipe) go over the run one
 //! after the other.
 
+use super::super::wide::{Loop, widest};
 use super::super::{Checkpoint, CheckpointError, Tensor};
 use super::codes::{CHUNK, mask};
-use super::floats::{number, rounded, value};
+use super::floats::{number, value};
 use super::recipe::{Number, Place, Step, Term};
-use super::rules::{Grid, Rule};
+use super::rules::{Grid, Rule, Zero};
 use super::zeros::{Loaded, misfit};
 use super::{Weight, bitsandbytes, trained};
 use crate::dtype::StoredType;
+use crate::float16::{rounded_to_bf16, rounded_to_f16};
 use std::sync::Arc;
 
 /// Reads the numbers of one weight.
@@ -109,6 +111,80 @@ impl<'c> Reader<'c> {
                 values.read(begin, out);
                 Ok(())
             }
+        })
+    }
+
+    /// Whether the columns of a matrix are stored one after the other.
+    pub(in crate::checkpoint) fn is_transposed(&self, shape: &[u64]) -> bool {
+        self.height().is_some() && shape.len() == 2
+    }
+
+    /// Length of the columns, where they are stored one after the other and nothing between them.
+    fn height(&self) -> Option<u64> {
+        let Kind::Coded(coded) = &self.kind else {
+            return None;
+        };
+        match coded.place {
+            Standing::Transposed(height) if self.widths == (height, height) => Some(height),
+            _ => None,
+        }
+    }
+
+    /// Writes the numbers of some rows from one number of the first on: of rows of `columns.0` numbers `columns.1` each.
+    pub(in crate::checkpoint) fn read_tile(
+        &mut self,
+        begin: u64,
+        columns: (u64, u64),
+        out: &mut [f32],
+    ) -> Result<(), CheckpointError> {
+        let (stride, width) = columns;
+        if width == stride {
+            return self.read(begin, out);
+        }
+        let height = self.height();
+        if let Kind::Coded(coded) = &mut self.kind
+            && height == Some(stride)
+        {
+            return coded.tile(begin, stride, width, out, Coded::row);
+        }
+        let rows = out.chunks_mut(width as usize);
+        for (begin, row) in (begin..).step_by(stride as usize).zip(rows) {
+            self.read(begin, row)?;
+        }
+        Ok(())
+    }
+
+    /// How codes say which numbers are 0, of a weight with a code of up to eight bits for every number: a reader for that
+    /// alone.
+    pub(in crate::checkpoint) fn marks(&self) -> Option<Marks<'c>> {
+        let Kind::Coded(coded) = &self.kind else {
+            return None;
+        };
+        let is_integer = matches!(
+            coded.grid.recipe.number,
+            Number::Natural { .. } | Number::Signed
+        );
+        let steps = match &*coded.steps {
+            [steps @ .., Ready::Round(_)] => steps,
+            steps => steps,
+        };
+        let one_scale = match (&coded.grid.zero, steps) {
+            (Zero::Masked { mask: u32::MAX, .. }, [Ready::Times(scale)]) => scale,
+            (Zero::Point { .. }, [Ready::Minus(_), Ready::Times(scale)]) => scale,
+            _ => return None,
+        };
+        let is_whole = self.widths.0 == self.widths.1 && coded.grid.codes.bits <= 8;
+        if !is_integer || !is_whole || !matches!(one_scale, Operand::Entry(_)) {
+            return None;
+        }
+        let is_transposed = match coded.place {
+            Standing::Same => false,
+            Standing::Transposed(height) if height == coded.grid.rows => true,
+            _ => return None,
+        };
+        Some(Marks {
+            coded: (**coded).clone(),
+            is_transposed,
         })
     }
 
@@ -234,6 +310,92 @@ fn table(number: Number, bits: u32) -> Arc<[f32]> {
         .collect()
 }
 
+/// Tells by codes which numbers are 0.
+#[derive(Clone, Debug)]
+pub(in crate::checkpoint) struct Marks<'c> {
+    coded: Coded<'c>,
+    /// Whether the rows of the codes are the columns of the weight.
+    pub(in crate::checkpoint) is_transposed: bool,
+}
+
+impl Marks<'_> {
+    /// Rows and columns of the codes.
+    pub(in crate::checkpoint) fn sides(&self) -> (u64, u64) {
+        (self.coded.grid.rows, self.coded.grid.columns)
+    }
+
+    /// Writes a byte for every code of a row from a column on, 0 where its number is 0; `false` where only the numbers
+    /// themselves can tell.
+    pub(in crate::checkpoint) fn read(
+        &mut self,
+        row: u64,
+        first: u64,
+        out: &mut [u8],
+    ) -> Result<bool, CheckpointError> {
+        let Coded {
+            grid,
+            bytes,
+            steps,
+            point,
+            codes,
+            ..
+        } = &mut self.coded;
+        let mut first = first;
+        for out in out.chunks_mut(CHUNK) {
+            for step in &mut *steps {
+                if let Ready::Times(Operand::Entry(scales)) = step
+                    && !scales.are_tame(row, first, out.len())?
+                {
+                    return Ok(false);
+                }
+            }
+            codes.resize(out.len(), 0);
+            grid.codes.read(bytes, row, first, codes);
+            let mask = mask(grid.codes.bits);
+            match (&grid.zero, &mut *point) {
+                (Zero::Point { plus, .. }, Some(point)) => widest(Differ {
+                    codes,
+                    others: point.chunk(row, first, out.len())?,
+                    plus: *plus,
+                    mask,
+                    out,
+                }),
+                (Zero::Masked { value, .. }, _) => widest(Differ {
+                    codes,
+                    others: &[0; CHUNK],
+                    plus: *value,
+                    mask,
+                    out,
+                }),
+                _ => return Ok(false),
+            }
+            first += out.len() as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// Codes against others, and something more, in the width of codes: 0 where they are equal.
+struct Differ<'c> {
+    codes: &'c [u32],
+    others: &'c [u32],
+    plus: u32,
+    mask: u32,
+    out: &'c mut [u8],
+}
+
+impl Loop for Differ<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let all = self.codes.iter().zip(self.others);
+        for (out, (code, other)) in self.out.iter_mut().zip(all) {
+            *out = ((code ^ other.wrapping_add(self.plus)) & self.mask) as u8;
+        }
+    }
+}
+
 /// Turns codes into what they are by themselves.
 #[derive(Clone, Debug)]
 struct Alone {
@@ -258,22 +420,90 @@ impl Alone {
     }
 
     fn of(&self, codes: &[u32], out: &mut [f32]) {
-        let all = out.iter_mut().zip(codes);
         match self.number {
+            Number::Natural { plus, minus } if self.bits <= 8 => widest(Integers {
+                codes,
+                plus,
+                unused: 32 - self.bits,
+                is_signed: false,
+                minus: minus as i32,
+                out,
+            }),
+            Number::Signed => widest(Integers {
+                codes,
+                plus: 0,
+                unused: 32 - self.bits.clamp(1, 32),
+                is_signed: true,
+                minus: 0,
+                out,
+            }),
             _ if !self.table.is_empty() => {
                 let last = self.table.len() - 1;
-                all.for_each(|(out, code)| *out = self.table[*code as usize & last]);
+                for (out, code) in out.iter_mut().zip(codes) {
+                    *out = self.table[*code as usize & last];
+                }
             }
-            Number::Of(StoredType {
-                name: "F32" | "F16" | "BF16",
-                ..
-            }) => {
-                let Number::Of(dtype) = self.number else {
-                    return;
-                };
-                all.for_each(|(out, code)| *out = number(*code, dtype));
+            Number::Of(dtype) if matches!(dtype.name, "F32" | "F16" | "BF16") => {
+                for (out, code) in out.iter_mut().zip(codes) {
+                    *out = number(*code, dtype);
+                }
             }
-            _ => all.for_each(|(out, code)| *out = alone(*code, self.number, self.bits)),
+            _ => {
+                for (out, code) in out.iter_mut().zip(codes) {
+                    *out = alone(*code, self.number, self.bits);
+                }
+            }
+        }
+    }
+}
+
+/// Integers of codes: plus something in the width of codes, with their sign or without, less something.
+struct Integers<'c> {
+    codes: &'c [u32],
+    plus: u32,
+    unused: u32,
+    is_signed: bool,
+    minus: i32,
+    out: &'c mut [f32],
+}
+
+impl Loop for Integers<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let unused = self.unused & 31;
+        for (out, code) in self.out.iter_mut().zip(self.codes) {
+            let high = code.wrapping_add(self.plus) << unused;
+            let whole = if self.is_signed {
+                high as i32 >> unused
+            } else {
+                (high >> unused) as i32
+            };
+            *out = (whole - self.minus) as f32;
+        }
+    }
+}
+
+/// Numbers that are rounded to 16 bits.
+struct Rounded<'n> {
+    numbers: &'n mut [f32],
+    is_half: bool,
+}
+
+impl Loop for Rounded<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        if self.is_half {
+            self.numbers
+                .iter_mut()
+                .for_each(|x| *x = rounded_to_f16(*x));
+        } else {
+            self.numbers
+                .iter_mut()
+                .for_each(|x| *x = rounded_to_bf16(*x));
         }
     }
 }
@@ -285,6 +515,8 @@ struct Coded<'c> {
     bytes: &'c [u8],
     alone: Alone,
     steps: Vec<Ready<'c>>,
+    /// The zero points, if the code that stands for 0 is one of them.
+    point: Option<Box<Loaded<'c>>>,
     place: Standing<'c>,
     codes: Vec<u32>,
     operand: Vec<f32>,
@@ -320,8 +552,43 @@ enum Ready<'c> {
 #[derive(Clone, Debug)]
 enum Operand<'c> {
     Constant(f32),
-    Entry(Box<Loaded<'c>>, Alone),
+    Entry(Box<Entry<'c>>),
     Two(Pair, Box<[Operand<'c>; 2]>, Vec<f32>),
+}
+
+/// Entries of a side tensor, and the numbers that were asked for last.
+#[derive(Clone, Debug)]
+struct Entry<'c> {
+    loaded: Loaded<'c>,
+    alone: Alone,
+    each: Vec<f32>,
+    spread: Vec<f32>,
+    /// Whether they are scales of which no product with a code is rounded to 0 or to infinity, once that was asked.
+    are_tame: Option<bool>,
+}
+
+/// Magnitudes of tame scales: times a number from 1 to 511 the product is a normal or subnormal half, and so any wider float.
+const TAME: std::ops::RangeInclusive<f32> = 1.0 / 1_048_576.0..=128.0;
+
+impl Entry<'_> {
+    fn read(&mut self, row: u64, first: u64, here: usize) -> Result<&[f32], CheckpointError> {
+        if let Some(runs) = self.loaded.runs(row, first, here)? {
+            self.each.resize(runs.values.len(), 0.0);
+            self.spread.resize(here, 0.0);
+            self.alone.of(runs.values, &mut self.each);
+            runs.spread(&self.each, &mut self.spread);
+            self.are_tame = None;
+        }
+        Ok(&self.spread)
+    }
+
+    /// Whether the scales of some codes are tame.
+    fn are_tame(&mut self, row: u64, first: u64, here: usize) -> Result<bool, CheckpointError> {
+        self.read(row, first, here)?;
+        let each = self.each.iter();
+        let are_tame = || each.fold(true, |all, scale| all & TAME.contains(&scale.abs()));
+        Ok(*self.are_tame.get_or_insert_with(are_tame))
+    }
 }
 
 /// What is made of two operands.
@@ -345,25 +612,50 @@ impl<'c> Operand<'c> {
         };
         match term {
             Term::Constant(number) => Ok(Operand::Constant(*number)),
-            Term::Entry(side, number) => {
-                let loaded = Loaded::new(checkpoint, side, grid)?;
-                let alone = Alone::new(*number, side.layout.bits);
-                Ok(Operand::Entry(Box::new(loaded), alone))
-            }
+            Term::Entry(side, number) => Ok(Operand::Entry(Box::new(Entry {
+                loaded: Loaded::new(checkpoint, side, grid)?,
+                alone: Alone::new(*number, side.layout.bits),
+                each: Vec::new(),
+                spread: Vec::new(),
+                are_tame: None,
+            }))),
             Term::Quotient(both) => two(Pair::Quotient, both),
             Term::Product(both) => two(Pair::Product, both),
             Term::Nearest(both) => two(Pair::Nearest, both),
         }
     }
 
+    /// Combines what is there so far with what belongs to it.
+    fn onto(
+        &mut self,
+        row: u64,
+        first: u64,
+        out: &mut [f32],
+        buffer: &mut [f32],
+        combine: impl Fn(f32, f32) -> f32,
+    ) -> Result<(), CheckpointError> {
+        let operand = match self {
+            Operand::Constant(number) => {
+                out.iter_mut().for_each(|x| *x = combine(*x, *number));
+                return Ok(());
+            }
+            Operand::Entry(entry) => entry.read(row, first, out.len())?,
+            Operand::Two(..) => {
+                self.read(row, first, buffer)?;
+                buffer
+            }
+        };
+        for (x, y) in out.iter_mut().zip(operand) {
+            *x = combine(*x, *y);
+        }
+        Ok(())
+    }
+
     /// Writes what belongs to the codes of a row from a column on.
     fn read(&mut self, row: u64, first: u64, out: &mut [f32]) -> Result<(), CheckpointError> {
         match self {
             Operand::Constant(number) => out.fill(*number),
-            Operand::Entry(loaded, alone) => {
-                let codes = loaded.chunk(row, first, out.len())?;
-                alone.of(codes, out);
-            }
+            Operand::Entry(entry) => out.copy_from_slice(entry.read(row, first, out.len())?),
             Operand::Two(kind, both, other) => {
                 let [left, right] = &mut **both;
                 other.resize(out.len(), 0.0);
@@ -411,6 +703,12 @@ impl<'c> Coded<'c> {
                 Step::Round(dtype) => Ready::Round(*dtype),
             })
         });
+        let point = match &grid.zero {
+            Zero::Point { side, .. } if !is_empty => {
+                Some(Box::new(Loaded::new(checkpoint, side, grid)?))
+            }
+            _ => None,
+        };
         let place = match grid.recipe.place {
             Place::Same | Place::Unknown(_) => Standing::Same,
             Place::Transposed { rows } => Standing::Transposed(rows.max(1)),
@@ -424,6 +722,7 @@ impl<'c> Coded<'c> {
             bytes,
             alone: Alone::new(grid.recipe.number, grid.codes.bits),
             steps: steps.collect::<Result<_, CheckpointError>>()?,
+            point,
             place,
             codes: Vec::new(),
             operand: Vec::new(),
@@ -441,19 +740,19 @@ impl<'c> Coded<'c> {
             self.grid.codes.read(self.bytes, row, first, codes);
             self.alone.of(codes, out);
             for step in &mut self.steps {
-                let (term, combine): (_, fn(f32, f32) -> f32) = match step {
+                match step {
                     Ready::Round(dtype) => {
-                        out.iter_mut().for_each(|x| *x = rounded(*x, *dtype));
-                        continue;
+                        if let is_half @ ("F16" | "BF16") = dtype.name {
+                            widest(Rounded {
+                                numbers: out,
+                                is_half: is_half == "F16",
+                            });
+                        }
                     }
-                    Ready::Times(term) => (term, |x, y| x * y),
-                    Ready::Over(term) => (term, |x, y| x / y),
-                    Ready::Plus(term) => (term, |x, y| x + y),
-                    Ready::Minus(term) => (term, |x, y| x - y),
-                };
-                term.read(row, first, operand)?;
-                for (x, y) in out.iter_mut().zip(&*operand) {
-                    *x = combine(*x, *y);
+                    Ready::Times(term) => term.onto(row, first, out, operand, |x, y| x * y)?,
+                    Ready::Over(term) => term.onto(row, first, out, operand, |x, y| x / y)?,
+                    Ready::Plus(term) => term.onto(row, first, out, operand, |x, y| x + y)?,
+                    Ready::Minus(term) => term.onto(row, first, out, operand, |x, y| x - y)?,
                 }
             }
             first += out.len() as u64;
@@ -518,32 +817,22 @@ impl<'c> Coded<'c> {
                 Ok(())
             }
             Standing::Transposed(height) => {
-                // A matrix of the weight has `columns` rows of `height` numbers; of the whole rows that are asked for, one
-                // row of codes gives a number each.
+                // A matrix of the weight has `columns` rows of `height` numbers; whole rows are read as one tile.
                 let (mut at, mut rest) = (begin, out);
-                let mut run = std::mem::take(&mut self.run);
                 while !rest.is_empty() {
                     let (line, first) = (at / height, at % height);
-                    let (matrix, column) = (line / columns, line % columns);
+                    let left = columns - line % columns;
                     let whole = rest.len() as u64 / height;
                     let (lines, width) = if first == 0 && whole > 0 {
-                        (whole.min(columns - column), height)
+                        (whole.min(left), height)
                     } else {
                         (1, (height - first).min(rest.len() as u64))
                     };
                     let (part, others) = rest.split_at_mut((lines * width) as usize);
-                    run.resize(lines as usize, 0.0);
-                    for offset in 0..width {
-                        read(self, matrix * height + first + offset, column, &mut run)?;
-                        let numbers = part.iter_mut().skip(offset as usize);
-                        for (out, number) in numbers.step_by(width as usize).zip(&run) {
-                            *out = *number;
-                        }
-                    }
+                    self.tile(at, height, width, part, read)?;
                     at += lines * width;
                     rest = others;
                 }
-                self.run = run;
                 Ok(())
             }
             Standing::Masked {
@@ -585,6 +874,43 @@ impl<'c> Coded<'c> {
                 Ok(())
             }
         }
+    }
+}
+
+/// Rows of codes that are turned into columns at a time: so many numbers of 32 bits are what a cache has in a line.
+const STRIP: usize = 16;
+
+impl Coded<'_> {
+    /// Writes a tile of numbers that are stored transposed in matrices of so many rows: from number `begin` on `width` of
+    /// each row. It lies within a matrix.
+    fn tile(
+        &mut self,
+        begin: u64,
+        height: u64,
+        width: u64,
+        out: &mut [f32],
+        read: fn(&mut Self, u64, u64, &mut [f32]) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let (columns, width) = (self.grid.columns.max(1), width as usize);
+        let (line, first) = (begin / height, begin % height);
+        let top = line / columns * height + first;
+        let lines = out.len() / width;
+        let mut strip = std::mem::take(&mut self.run);
+        strip.resize(lines * STRIP, 0.0);
+        for offset in (0..width).step_by(STRIP) {
+            let here = STRIP.min(width - offset);
+            for (row, run) in (top + offset as u64..).zip(strip.chunks_mut(lines).take(here)) {
+                read(self, row, line % columns, run)?;
+            }
+            for (at, row) in out.chunks_mut(width).enumerate() {
+                let numbers = strip[at..].iter().step_by(lines);
+                for (out, number) in row[offset..offset + here].iter_mut().zip(numbers) {
+                    *out = *number;
+                }
+            }
+        }
+        self.run = strip;
+        Ok(())
     }
 }
 

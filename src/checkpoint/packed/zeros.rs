@@ -262,6 +262,8 @@ pub(super) struct Loaded<'c> {
     rows: List<'c>,
     columns: List<'c>,
     zero_bits: u64,
+    /// Values of it, and the same for every code.
+    values: Vec<u32>,
     chunk: Vec<u32>,
     /// Row of the side tensor, first column of the codes and length of the chunk.
     holds: Option<(u64, u64, usize)>,
@@ -338,6 +340,7 @@ impl<'c> Loaded<'c> {
             rows: List::new(checkpoint, side.rows, grid.rows)?,
             columns: List::new(checkpoint, side.columns, grid.columns)?,
             zero_bits: zero_bits(tensor.dtype).unwrap_or(u64::MAX),
+            values: Vec::new(),
             chunk: Vec::new(),
             holds: None,
             checkpoint,
@@ -358,6 +361,25 @@ impl<'c> Loaded<'c> {
         first: u64,
         here: usize,
     ) -> Result<&[u32], CheckpointError> {
+        let mut chunk = std::mem::take(&mut self.chunk);
+        chunk.resize(here, 0);
+        let done = self.runs(row, first, here).map(|runs| {
+            if let Some(runs) = runs {
+                runs.spread(runs.values, &mut chunk);
+            }
+        });
+        self.chunk = chunk;
+        done?;
+        Ok(&self.chunk)
+    }
+
+    /// The same, where values that belong to many codes stand once; `None` if they are those that were asked for last.
+    pub(super) fn runs(
+        &mut self,
+        row: u64,
+        first: u64,
+        here: usize,
+    ) -> Result<Option<Runs<'_>>, CheckpointError> {
         let outside = || {
             misfit(
                 self.checkpoint,
@@ -371,49 +393,80 @@ impl<'c> Loaded<'c> {
         }
         let wanted = Some((side_row, first, here));
         if self.holds == wanted {
-            return Ok(&self.chunk[..here]);
+            return Ok(None);
         }
         self.holds = None;
-        self.chunk.resize(self.chunk.len().max(here), 0);
-        let chunk = &mut self.chunk[..here];
-        if self.columns.map == Map::Same {
-            if first + here as u64 > self.side.shape.1 {
-                return Err(outside());
+        let (columns, layout) = (self.side.shape.1, &self.side.layout);
+        let end = first + here as u64;
+        // Values from one on, each of so many codes, the first of which are before the chunk.
+        let (begin, count, per) = match self.columns.map {
+            _ if here == 0 => (0, 0, 1),
+            Map::Same => (first, here as u64, 1),
+            Map::One => (0, 1, u64::MAX),
+            Map::Per(per) => {
+                let per = per.max(1);
+                (first / per, (end - 1) / per - first / per + 1, per)
             }
-            self.side.layout.read(self.bytes, side_row, first, chunk);
-        } else if let Map::Per(per) = self.columns.map {
-            let per = per.max(1);
-            let (mut at, mut value) = (0, [0]);
-            while at < here {
-                let column = (first + at as u64) / per;
-                if column >= self.side.shape.1 {
-                    return Err(outside());
-                }
-                let layout = &self.side.layout;
-                layout.read(self.bytes, side_row, column, &mut value);
-                let end = (column + 1).saturating_mul(per) - first;
-                let end = end.min(here as u64) as usize;
-                chunk[at..end].fill(value[0]);
-                at = end;
-            }
-        } else {
-            let (mut last, mut value) = (None, [0]);
-            for (out, column) in chunk.iter_mut().zip(first..) {
-                let column = self.columns.at(column);
-                if last != Some(column) {
-                    if column >= self.side.shape.1 {
+            Map::Stacked { .. } | Map::Listed(_) => {
+                self.values.resize(here, 0);
+                let mut last = None;
+                for (at, column) in (first..end).enumerate() {
+                    let column = self.columns.at(column);
+                    if column >= columns {
                         return Err(outside());
                     }
-                    self.side
-                        .layout
-                        .read(self.bytes, side_row, column, &mut value);
-                    last = Some(column);
+                    let value = &mut self.values[at..];
+                    match last {
+                        Some((of, same)) if of == column => value[0] = same,
+                        _ => layout.read(self.bytes, side_row, column, &mut value[..1]),
+                    }
+                    last = Some((column, value[0]));
                 }
-                *out = value[0];
+                self.holds = wanted;
+                return Ok(Some(Runs {
+                    values: &self.values,
+                    per: 1,
+                    skip: 0,
+                }));
             }
+        };
+        if begin + count > columns {
+            return Err(outside());
         }
+        self.values.resize(count as usize, 0);
+        layout.read(self.bytes, side_row, begin, &mut self.values);
         self.holds = wanted;
-        Ok(&self.chunk[..here])
+        Ok(Some(Runs {
+            values: &self.values,
+            per,
+            skip: first % per,
+        }))
+    }
+}
+
+/// Values that belong to runs of codes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs<'l> {
+    pub(super) values: &'l [u32],
+    /// Codes of a run, and how many of the first run come before.
+    per: u64,
+    skip: u64,
+}
+
+impl Runs<'_> {
+    /// Writes what was made of each value once for every code.
+    pub(super) fn spread<T: Copy>(&self, made: &[T], out: &mut [T]) {
+        if self.per == 1 {
+            out.copy_from_slice(made);
+            return;
+        }
+        let (mut rest, mut here) = (out, self.per - self.skip);
+        for made in made {
+            let run = usize::try_from(here).unwrap_or(usize::MAX).min(rest.len());
+            let (run, others) = rest.split_at_mut(run);
+            run.fill(*made);
+            (rest, here) = (others, self.per);
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Non-zeros of a weight by row and by input, its levels and moments: one pass over its blocks.
 
 use super::super::CheckpointError;
-use super::super::packed::{Reader, value, zero_bits};
+use super::super::packed::{Marks, Reader, value, zero_bits};
+use super::super::wide::widest;
 use super::blocks;
+use super::bytes::{self, Bytes};
 use super::levels::{Levels, Seen};
 use super::moments::Moments;
-use super::view::{Block, View};
-use super::wide::{Code, Lane, Rows, widest};
+use super::view::{Block, Blocks, View};
+use super::wide::{Code, Lane, Rows};
 use crate::dtype::{NumberKind, StoredType};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,11 +24,47 @@ pub(super) struct Counted {
     pub(super) moments: Option<Moments>,
 }
 
+impl Counted {
+    fn none(rows: Option<usize>, inputs: Option<usize>) -> Counted {
+        Counted {
+            nnz: 0,
+            rows: vec![0; rows.unwrap_or(0)],
+            inputs: vec![0; inputs.unwrap_or(0)],
+            levels: Levels::More,
+            nan: 0,
+            infinite: 0,
+            moments: None,
+        }
+    }
+
+    /// Adds what blocks say about their rows.
+    fn add_rows<'r>(&mut self, blocks: &Blocks, answers: impl Iterator<Item = &'r [u32]>) {
+        for (number, answer) in (0..).zip(answers) {
+            let row = blocks.get(number).row as usize;
+            for (row, found) in self.rows.iter_mut().skip(row).zip(answer) {
+                *row += u64::from(*found);
+            }
+        }
+    }
+
+    /// Adds what a thread says about inputs.
+    fn add_inputs(&mut self, inputs: &[u64]) {
+        for (input, found) in self.inputs.iter_mut().zip(inputs) {
+            *input += found;
+        }
+    }
+}
+
+/// Numbers that are looked at before a weight is taken for one of many levels.
+const SAMPLE: u64 = 1 << 14;
+
 /// What one thread has counted.
 struct State<'c> {
     reader: Reader<'c>,
     numbers: Vec<f32>,
     inputs: Vec<u64>,
+    /// Where moments of codes of eight bits are wanted, instead of `seen`, `nan` and `infinite`.
+    bytes: Bytes,
     seen: Seen,
     nnz: u64,
     nan: u64,
@@ -39,24 +77,97 @@ struct Answer {
     moments: Option<Moments>,
 }
 
-/// Counts a weight.
+/// Counts a weight: by its codes where they say enough, else by its numbers.
 pub(super) fn count(
     reader: &Reader,
     view: &View,
     moments: bool,
 ) -> Result<Counted, CheckpointError> {
+    if !moments
+        && let Some(marks) = reader.marks()
+        && let Some(own) = view.as_stored(marks.sides(), marks.is_transposed)
+        && has_many_levels(reader, view)?
+        && let Some(counted) = count_marks(&marks, &own)?
+    {
+        return Ok(if marks.is_transposed {
+            Counted {
+                rows: counted.inputs,
+                inputs: counted.rows,
+                ..counted
+            }
+        } else {
+            counted
+        });
+    }
+    count_numbers(reader, view, moments)
+}
+
+/// Whether the first numbers of a weight have more levels than are listed.
+fn has_many_levels(reader: &Reader, view: &View) -> Result<bool, CheckpointError> {
+    let f32_type = StoredType::named("F32").expect("every table of dtypes has it");
+    let mut seen = Seen::new(f32_type, zero_bits(f32_type).unwrap_or(u64::MAX));
+    let mut numbers = vec![0.0; view.rows.saturating_mul(view.columns()).min(SAMPLE) as usize];
+    reader.clone().read(0, &mut numbers)?;
+    seen.look(&numbers);
+    Ok(seen.is_full())
+}
+
+/// Counts a weight of many levels by the codes that stand for 0; `None` where they do not tell.
+fn count_marks(marks: &Marks, view: &View) -> Result<Option<Counted>, CheckpointError> {
+    let blocks = view.blocks(1);
+    let (rows, inputs) = (view.counted_rows(), view.counted_inputs());
+    let do_tell = AtomicBool::new(true);
+    let state = || (marks.clone(), Vec::new(), vec![0; inputs.unwrap_or(0)], 0);
+    let done = blocks::each(blocks.count, state, |state, number| {
+        let (marks, buffer, inputs, nnz) = state;
+        let block = blocks.get(number);
+        let width = block.columns as usize;
+        buffer.resize(block.rows as usize * width, 0);
+        for (row, out) in (block.row..).zip(buffer.chunks_mut(width)) {
+            if !do_tell.load(Ordering::Relaxed) || !marks.read(row, block.column, out)? {
+                do_tell.store(false, Ordering::Relaxed);
+                return Ok(Vec::new());
+            }
+        }
+        let codes = buffer.as_chunks::<1>().0;
+        let (rows_of_block, _) = count_block(view, block, codes, u8::MAX, inputs);
+        *nnz += rows_of_block.iter().map(|row| u64::from(*row)).sum::<u64>();
+        Ok(if rows.is_some() {
+            rows_of_block
+        } else {
+            Vec::new()
+        })
+    })?;
+    if !do_tell.into_inner() {
+        return Ok(None);
+    }
+    let mut counted = Counted::none(rows, inputs);
+    counted.add_rows(&blocks, done.answers.iter().map(|rows| &**rows));
+    for (_, _, inputs, nnz) in &done.states {
+        counted.nnz += nnz;
+        counted.add_inputs(inputs);
+    }
+    Ok(Some(counted))
+}
+
+fn count_numbers(reader: &Reader, view: &View, moments: bool) -> Result<Counted, CheckpointError> {
     let whole = reader.whole_codes();
     let f32_type = StoredType::named("F32").expect("every table of dtypes has it");
     let dtype = whole.map_or(f32_type, |(tensor, _)| tensor.dtype);
     let mask = zero_bits(dtype).unwrap_or(u64::MAX);
     let size = (dtype.bits / 8) as usize;
-    let blocks = view.blocks(size as u64);
+    let blocks = if reader.is_transposed(&view.shape) {
+        view.tiles(size as u64)
+    } else {
+        view.blocks(size as u64)
+    };
     let (rows, inputs) = (view.counted_rows(), view.counted_inputs());
     let are_many = AtomicBool::new(false);
     let state = || State {
         reader: reader.clone(),
         numbers: Vec::new(),
         inputs: vec![0; inputs.unwrap_or(0)],
+        bytes: Bytes::NONE,
         seen: Seen::new(dtype, mask),
         nnz: 0,
         nan: 0,
@@ -78,7 +189,8 @@ pub(super) fn count(
         let Some((_, bytes)) = whole else {
             let mut numbers = std::mem::take(&mut state.numbers);
             numbers.resize(count, 0.0);
-            state.reader.read(first, &mut numbers)?;
+            let columns = (view.columns(), block.columns);
+            state.reader.read_tile(first, columns, &mut numbers)?;
             let answer = tally.add(state, &numbers);
             state.numbers = numbers;
             return Ok(answer);
@@ -86,39 +198,40 @@ pub(super) fn count(
         let begin = first as usize * size;
         let bytes = &bytes[begin..begin + count * size];
         Ok(match size {
-            1 => tally.add(state, bytes.as_chunks::<1>().0),
+            1 if moments => tally.add_bytes(state, bytes),
+            1 => {
+                state.seen.look_bytes(bytes);
+                tally.add(state, bytes.as_chunks::<1>().0)
+            }
             2 => tally.add(state, bytes.as_chunks::<2>().0),
             4 => tally.add(state, bytes.as_chunks::<4>().0),
             _ => tally.add(state, bytes.as_chunks::<8>().0),
         })
     })?;
-    let mut counted = Counted {
-        nnz: 0,
-        rows: vec![0; rows.unwrap_or(0)],
-        inputs: vec![0; inputs.unwrap_or(0)],
-        levels: Levels::More,
-        nan: 0,
-        infinite: 0,
-        moments: None,
-    };
-    let mut sums = Moments::NONE;
-    for (number, answer) in (0..).zip(&done.answers) {
-        let row = blocks.get(number).row as usize;
-        for (row, found) in counted.rows.iter_mut().skip(row).zip(&answer.rows) {
-            *row += u64::from(*found);
-        }
-        sums = answer.moments.iter().fold(sums, Moments::and);
-    }
+    let mut counted = Counted::none(rows, inputs);
+    counted.add_rows(&blocks, done.answers.iter().map(|answer| &*answer.rows));
+    let all = done.answers.iter().filter_map(|answer| answer.moments);
+    let sums = all.fold(Moments::NONE, |sums, moments| sums.and(&moments));
     counted.moments = moments.then_some(sums);
     for state in &done.states {
         counted.nnz += state.nnz;
         counted.nan += state.nan;
         counted.infinite += state.infinite;
-        for (input, found) in counted.inputs.iter_mut().zip(&state.inputs) {
-            *input += found;
-        }
+        counted.add_inputs(&state.inputs);
     }
-    if !are_many.into_inner() {
+    if size == 1 && moments {
+        let all = done.states.into_iter().map(|state| state.bytes);
+        let all = all.fold(Bytes::NONE, Bytes::and);
+        let numbers = all.numbers(dtype);
+        let times = |is: fn(f64) -> bool| {
+            let found = numbers.clone().filter(|(number, _)| is(*number));
+            found.map(|(_, count)| count).sum()
+        };
+        counted.nan = times(f64::is_nan);
+        counted.infinite = times(f64::is_infinite);
+        counted.levels = bytes::levels(numbers.clone());
+        counted.moments = Some(bytes::moments(numbers.clone()));
+    } else if !are_many.into_inner() {
         counted.levels = Seen::levels(done.states.into_iter().map(|state| state.seen));
     }
     Ok(counted)
@@ -136,16 +249,24 @@ struct Tally<'v> {
 }
 
 impl Tally<'_> {
+    /// Codes of eight bits, their moments and all.
+    fn add_bytes(&self, state: &mut State, codes: &[u8]) -> Answer {
+        state.bytes.add(codes);
+        let (rows, _) = self.count(state, codes.as_chunks::<1>().0);
+        Answer {
+            rows,
+            moments: None,
+        }
+    }
+
     fn add<C: Code>(&self, state: &mut State, codes: &[C]) -> Answer {
-        if !self.are_many.load(Ordering::Relaxed) {
+        if self.dtype.bits > 8 && !self.are_many.load(Ordering::Relaxed) {
             state.seen.look(codes);
             if state.seen.is_full() {
                 self.are_many.store(true, Ordering::Relaxed);
             }
         }
-        let mut rows = vec![0; self.block.rows as usize];
-        let top = self.count(state, codes, &mut rows);
-        state.nnz += rows.iter().map(|row| u64::from(*row)).sum::<u64>();
+        let (rows, top) = self.count(state, codes);
         let all_finite = first_without_number(self.dtype).is_none_or(|first| top < first);
         if !all_finite {
             for code in codes {
@@ -153,9 +274,6 @@ impl Tally<'_> {
                 state.nan += u64::from(number.is_nan());
                 state.infinite += u64::from(number.is_infinite());
             }
-        }
-        if !self.rows {
-            rows = Vec::new();
         }
         Answer {
             rows,
@@ -165,36 +283,51 @@ impl Tally<'_> {
         }
     }
 
-    /// Counts rows and inputs; gives the largest code under the mask. Counts of columns are in lanes as wide as the codes,
-    /// which are emptied before they could be full and where other inputs begin.
-    fn count<C: Code>(&self, state: &mut State, codes: &[C], rows: &mut [u32]) -> u64 {
-        let width = self.block.columns as usize;
+    fn count<C: Code>(&self, state: &mut State, codes: &[C]) -> (Vec<u32>, u64) {
         let mask = C::Lane::short(self.mask);
-        let mut columns = vec![C::Lane::default(); width];
-        let (mut top, mut at) = (0, 0);
-        while at < rows.len() {
-            let row = self.block.row + at as u64;
-            let of_group = self.view.rows_of_group();
-            let (group, left) = (row / of_group, of_group - row % of_group);
-            let here = (rows.len() - at).min(C::Lane::ROWS);
-            let end = at + here.min(usize::try_from(left).unwrap_or(here));
-            let found = widest(Rows {
-                codes: &codes[at * width..end * width],
-                mask,
-                columns: &mut columns,
-                rows: &mut rows[at..end],
-            });
-            top = top.max(found.long());
-            if !state.inputs.is_empty() {
-                let first = (group * self.view.inputs) as usize;
-                let inputs = &mut state.inputs[first..];
-                add_columns(inputs, &columns, self.block.column, self.view.taps);
-            }
-            columns.fill(C::Lane::default());
-            at = end;
+        let (mut rows, top) = count_block(self.view, self.block, codes, mask, &mut state.inputs);
+        state.nnz += rows.iter().map(|row| u64::from(*row)).sum::<u64>();
+        if !self.rows {
+            rows = Vec::new();
         }
-        top
+        (rows, top)
     }
+}
+
+/// Counts rows and inputs of a block; gives the counts of rows and the largest code under the mask. Counts of columns are in
+/// lanes as wide as the codes, which are emptied before they could be full and where other inputs begin.
+fn count_block<C: Code>(
+    view: &View,
+    block: Block,
+    codes: &[C],
+    mask: C::Lane,
+    inputs: &mut [u64],
+) -> (Vec<u32>, u64) {
+    let mut rows = vec![0; block.rows as usize];
+    let width = block.columns as usize;
+    let mut columns = vec![C::Lane::default(); width];
+    let (mut top, mut at) = (0, 0);
+    while at < rows.len() {
+        let row = block.row + at as u64;
+        let of_group = view.rows_of_group();
+        let (group, left) = (row / of_group, of_group - row % of_group);
+        let here = (rows.len() - at).min(C::Lane::ROWS);
+        let end = at + here.min(usize::try_from(left).unwrap_or(here));
+        let found = widest(Rows {
+            codes: &codes[at * width..end * width],
+            mask,
+            columns: &mut columns,
+            rows: &mut rows[at..end],
+        });
+        top = top.max(found.long());
+        if !inputs.is_empty() {
+            let first = (group * view.inputs) as usize;
+            add_columns(&mut inputs[first..], &columns, block.column, view.taps);
+        }
+        columns.fill(C::Lane::default());
+        at = end;
+    }
+    (rows, top)
 }
 
 /// Adds the counts of columns to those of their inputs.

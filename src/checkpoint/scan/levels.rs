@@ -4,7 +4,7 @@
 //! weight that was rounded to few values is asked about every number.
 
 use super::super::packed::value;
-use super::wide::{Code, Lane};
+use super::wide::{Code, Lane, are_known};
 use crate::dtype::StoredType;
 use std::collections::BTreeSet;
 
@@ -33,8 +33,14 @@ impl Levels {
 /// Codes that are looked at before it is worth a table of all.
 const FIRST: usize = 1024;
 
-/// Codes that are compared at a time.
-const RUN: usize = 64;
+/// Codes of 16 bits.
+const NARROW: usize = 1 << 16;
+
+/// Marks of codes that are compared at a time.
+const RUN: usize = 4096;
+
+/// Codes of eight bits that are asked about at a time.
+const BYTES: usize = 1 << 14;
 
 /// Slots of the table of wide codes; a quarter of them may be taken.
 const SLOTS: usize = 4096;
@@ -45,8 +51,10 @@ pub(super) struct Seen {
     dtype: StoredType,
     /// Bits that are 0 in a zero.
     mask: u64,
-    /// Of codes of up to 16 bits: 1 for each that was seen, and for each whose value is among those that were found. Empty
-    /// until enough codes were looked at.
+    /// Which codes of eight bits were seen.
+    known: [bool; 256],
+    /// Of codes of 16 bits: 1 for each that was seen, and for each whose value is among those that were found. Empty until
+    /// enough codes were looked at.
     narrow: Vec<u8>,
     added: Vec<u8>,
     /// Of wider codes those that were seen, plus one, by a hash; empty at first, too.
@@ -62,6 +70,7 @@ impl Seen {
         Seen {
             dtype,
             mask,
+            known: [false; 256],
             narrow: Vec::new(),
             added: Vec::new(),
             table: Vec::new(),
@@ -89,22 +98,38 @@ impl Seen {
         if self.is_full() || rest.is_empty() {
             return;
         }
-        if self.dtype.bits <= 16 {
+        if self.dtype.bits == 16 {
             self.look_narrow(rest);
         } else {
             self.look_wide(rest);
         }
     }
 
+    /// Looks at codes of eight bits, which never are too many.
+    pub(super) fn look_bytes(&mut self, codes: &[u8]) {
+        for codes in codes.chunks(BYTES) {
+            if are_known(codes, &self.known) {
+                continue;
+            }
+            for code in codes {
+                let known = &mut self.known[usize::from(*code)];
+                if !std::mem::replace(known, true) {
+                    self.add(u64::from(*code));
+                }
+            }
+        }
+    }
+
     fn look_narrow<C: Code>(&mut self, codes: &[C]) {
         let mut seen = std::mem::take(&mut self.narrow);
         let mut added = std::mem::take(&mut self.added);
-        seen.resize(1 << self.dtype.bits, 0);
-        added.resize(1 << self.dtype.bits, 0);
-        // The mask is the last index, so no code is beyond the table.
-        let last = seen.len() - 1;
-        for code in codes {
-            seen[code.lane().long() as usize & last] = 1;
+        seen.resize(NARROW, 0);
+        added.resize(NARROW, 0);
+        // Of an array whose length the compiler knows no index is checked.
+        if let Some(marks) = seen.first_chunk_mut::<NARROW>() {
+            for code in codes {
+                marks[usize::from(code.lane().long() as u16)] = 1;
+            }
         }
         // Almost all runs of codes say what they said before.
         let runs = seen.chunks(RUN).zip(added.chunks_mut(RUN));
@@ -123,37 +148,42 @@ impl Seen {
     }
 
     fn look_wide<C: Code>(&mut self, codes: &[C]) {
-        self.table.resize(SLOTS, 0);
-        let mut last = None;
-        for code in codes {
-            let code = code.lane().long();
-            if last == Some(code) {
-                continue;
-            }
-            last = Some(code);
-            let mut slot = (code.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize;
-            loop {
-                match self.table[slot] {
-                    0 => break,
-                    // The one code that has no successor is never kept, only added again.
-                    kept if kept == code.wrapping_add(1) => break,
-                    _ => slot = (slot + 1) % SLOTS,
+        let mut table = std::mem::take(&mut self.table);
+        table.resize(SLOTS, 0);
+        if let Some(table) = table.first_chunk_mut::<SLOTS>() {
+            for code in codes {
+                // The one code that has no successor is never kept, only added again.
+                let kept = code.lane().long().wrapping_add(1);
+                let is_new = kept == 0 || table[slot(kept)] != kept;
+                if is_new && !self.is_kept(table, kept) {
+                    self.add(kept.wrapping_sub(1));
+                    if self.is_full() {
+                        break;
+                    }
                 }
-            }
-            if self.table[slot] == 0 {
-                self.add(code);
-                if self.is_full() {
-                    return;
-                }
-                // What is no number may have many codes; they are not worth keeping.
-                if self.taken == SLOTS / 4 {
-                    self.table.fill(0);
-                    self.taken = 0;
-                }
-                self.table[slot] = code.wrapping_add(1);
-                self.taken += 1;
             }
         }
+        self.table = table;
+    }
+
+    /// Whether a code is in the table, in its own slot or in one that follows; puts it there if not.
+    #[cold]
+    fn is_kept(&mut self, table: &mut [u64; SLOTS], kept: u64) -> bool {
+        // What is no number may have many codes; they are not worth keeping.
+        if self.taken == SLOTS / 4 {
+            table.fill(0);
+            self.taken = 0;
+        }
+        let mut at = slot(kept);
+        while table[at] != 0 {
+            if table[at] == kept {
+                return true;
+            }
+            at = (at + 1) % SLOTS;
+        }
+        table[at] = kept;
+        self.taken += usize::from(kept != 0);
+        false
     }
 
     /// Adds the value of a code.
@@ -181,4 +211,9 @@ impl Seen {
         levels.sort_unstable_by(f64::total_cmp);
         Levels::All(levels)
     }
+}
+
+/// Where the table keeps a code.
+fn slot(kept: u64) -> usize {
+    (kept.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.ilog2())) as usize
 }

@@ -9,12 +9,13 @@
 //! - `view.rs`: a weight as a matrix, and its blocks
 //! - `blocks.rs`: threads over blocks
 //! - `count.rs`: non-zeros by row and by column; `wide.rs`: the loops of it that become vectors
-//! - `levels.rs`: distinct values; `moments.rs`: sums, extremes
+//! - `levels.rs`: distinct values; `moments.rs`: sums, extremes; `bytes.rs`: both of codes of eight bits
 //! - `supports.rs`: which inputs a row reads
 //! - `apart.rs`: the error of a weight against its base, and how its zeros came about
 
 mod apart;
 mod blocks;
+mod bytes;
 mod count;
 mod levels;
 mod moments;

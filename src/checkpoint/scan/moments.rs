@@ -1,8 +1,9 @@
 //! Sums and extremes of a weight, in an order that only its shape gives.
 //!
 //! A block is summed in 8 lanes: number `i` of a block goes to lane `i mod 8`, the lanes of a block are added from the
-//! first to the last, and so are blocks. Numbers that are not finite are left out. Multiplying and adding are two roundings
-//! everywhere, so no machine's fused operation changes a bit.
+//! first to the last, and so are blocks, which of weights that are stored transposed are tiles. Numbers that are not finite are left out. Multiplying and adding are two roundings
+//! everywhere, so no machine's fused operation changes a bit. Codes of eight bits have no blocks: of them it is known how
+//! often each is there, and their numbers times that are added from code 0 to code 255 (`bytes.rs`).
 
 use super::super::packed::value;
 use super::wide::{Code, LANES, Lane, Sums};
@@ -39,15 +40,24 @@ impl Moments {
         max: f64::NEG_INFINITY,
     };
 
+    /// Of a number that is so many times there.
+    pub(super) fn of_equal(number: f64, count: u64) -> Moments {
+        let times = count as f64;
+        Moments {
+            count,
+            sum: times * number,
+            sum_magnitudes: times * number.abs(),
+            sum_squares: times * (number * number),
+            min: number,
+            max: number,
+        }
+    }
+
     /// Of the codes of a block.
     pub(super) fn of_codes<C: Code>(codes: &[C], dtype: StoredType, all_finite: bool) -> Moments {
         let long = |code: C| code.lane().long();
         if !all_finite {
             return Moments::of(codes.iter().map(|code| value(long(*code), dtype)));
-        }
-        if dtype.bits == 8 {
-            let table: [f32; 256] = std::array::from_fn(|code| value(code as u64, dtype) as f32);
-            return Moments::of_finite(codes, |code: C| table[(long(code) & 255) as usize]);
         }
         let short = |code: C| long(code) as u32;
         match dtype.name {

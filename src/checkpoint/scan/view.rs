@@ -26,7 +26,7 @@ pub(super) struct View {
     pub(super) is_vector: bool,
 }
 
-/// A run of whole rows, or of the columns of one row.
+/// A run of whole rows, of the columns of one row, or a tile.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Block {
     pub(super) row: u64,
@@ -78,6 +78,19 @@ impl View {
         })
     }
 
+    /// The matrix of its codes, where that has such sides and stands as the weight does, or as its transpose does.
+    pub(super) fn as_stored(&self, sides: (u64, u64), is_transposed: bool) -> Option<View> {
+        if !is_transposed {
+            return (sides == (self.rows, self.columns())).then(|| self.clone());
+        }
+        let is_plain = self.taps == 1 && self.groups == 1 && !self.is_vector;
+        (is_plain && sides == (self.inputs, self.rows)).then(|| View {
+            rows: self.inputs,
+            inputs: self.rows,
+            ..self.clone()
+        })
+    }
+
     /// Numbers of a row.
     pub(super) fn columns(&self) -> u64 {
         self.inputs.saturating_mul(self.taps)
@@ -116,11 +129,25 @@ impl View {
         } else {
             (1, most)
         };
+        self.cut(rows, width)
+    }
+
+    /// Blocks that are as high as they are wide: of weights whose columns are stored one after the other.
+    pub(super) fn tiles(&self, size: u64) -> Blocks {
+        let side = (BLOCK_BYTES / size).isqrt();
+        if self.rows == 0 || self.columns() == 0 {
+            return self.blocks(size);
+        }
+        self.cut(side, side)
+    }
+
+    fn cut(&self, rows: u64, columns: u64) -> Blocks {
+        let all = (self.rows, self.columns());
         Blocks {
-            count: self.rows.div_ceil(rows) * columns.div_ceil(width),
+            count: all.0.div_ceil(rows) * all.1.div_ceil(columns),
             rows,
-            columns: width,
-            all: (self.rows, columns),
+            columns,
+            all,
         }
     }
 }

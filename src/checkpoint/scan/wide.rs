@@ -1,33 +1,15 @@
 //! Loops over codes and numbers that are worth the widest vectors of x86-64.
 //!
-//! Counting is written once, for one code after the other, and compiled a second time for AVX2: the compiler makes vectors of
-//! it, so the loop that is read is the loop that runs. Of sums of floats it makes none, so they are written twice: in lanes,
-//! which is what they mean, and with AVX2, which gives the same bits. On other machines the vectors of the target's baseline
-//! do, which on aarch64 is NEON.
+//! Counting is written once, as loops that are compiled twice (`checkpoint/wide.rs`). Of sums of floats and of sets of codes
+//! the compiler makes no vectors, so they are written twice: one after the other, which is what they mean, and with AVX2,
+//! which gives the same bits.
 
 #![allow(unsafe_code)]
 
-/// A loop that is worth wide vectors. `run` is inlined into its two callers.
-pub(super) trait Loop {
-    type Out;
-    fn run(self) -> Self::Out;
-}
+use super::super::wide::Loop;
 
-/// Runs a loop as it is compiled for this machine.
-pub(super) fn widest<L: Loop>(it: L) -> L::Out {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the line above found AVX2, which is all that the function asks of the machine.
-        return unsafe { avx2(it) };
-    }
-    it.run()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2<L: Loop>(it: L) -> L::Out {
-    it.run()
-}
+/// Codes that are counted beside each other: those of eight bits fill a vector of AVX2.
+const WIDTH: usize = 32;
 
 /// A code as it is stored, or a number that was made from one.
 pub(super) trait Code: Copy {
@@ -39,7 +21,7 @@ pub(super) trait Code: Copy {
 pub(super) trait Lane: Copy + Default + Ord {
     /// Rows after which a count of a column might be full.
     const ROWS: usize;
-    /// Columns after which a count of a row might be full.
+    /// Columns after which a count of a row might be full, in any lane.
     const COLUMNS: usize;
     fn and(self, mask: Self) -> Self;
     /// 1 where it is not 0.
@@ -85,10 +67,10 @@ macro_rules! lanes {
     )*};
 }
 
-// Of 8 bits so many columns as 255 has whole vectors; of 16 bits and more whatever a block has.
+// Of 16 bits and more so many columns as no block has.
 lanes! {
-    u8: 1, 255, 192;
-    u16: 2, 65_535, 32_768;
+    u8: 1, 255, 255 * WIDTH;
+    u16: 2, 65_535, 65_535 * WIDTH;
     u32: 4, 1 << 30, 1 << 30;
     u64: 8, 1 << 30, 1 << 30;
 }
@@ -117,26 +99,83 @@ impl<C: Code> Loop for Rows<'_, C> {
     #[inline(always)]
     fn run(self) -> C::Lane {
         let width = self.columns.len().max(1);
-        let mut top = C::Lane::default();
+        let mut top = [C::Lane::default(); WIDTH];
         for (codes, found) in self.codes.chunks_exact(width).zip(self.rows) {
             let mut sum = 0;
             let runs = codes.chunks(C::Lane::COLUMNS);
             for (codes, columns) in runs.zip(self.columns.chunks_mut(C::Lane::COLUMNS)) {
-                let (mut row, mut largest) = (C::Lane::default(), C::Lane::default());
-                for (code, column) in codes.iter().zip(columns) {
-                    let code = code.lane().and(self.mask);
-                    let one = code.one();
-                    *column = column.plus(one);
-                    row = row.plus(one);
-                    largest = largest.max(code);
+                let mut row = [C::Lane::default(); WIDTH];
+                let (whole, rest) = codes.as_chunks::<WIDTH>();
+                let (columns, last) = columns.as_chunks_mut::<WIDTH>();
+                // Of arrays whose length the compiler knows it makes vectors that stay in registers.
+                for (codes, columns) in whole.iter().zip(columns) {
+                    for lane in 0..WIDTH {
+                        let code = codes[lane].lane().and(self.mask);
+                        let one = code.one();
+                        columns[lane] = columns[lane].plus(one);
+                        row[lane] = row[lane].plus(one);
+                        top[lane] = top[lane].max(code);
+                    }
                 }
-                sum += row.long();
-                top = top.max(largest);
+                for (lane, (code, column)) in rest.iter().zip(last).enumerate() {
+                    let code = code.lane().and(self.mask);
+                    *column = column.plus(code.one());
+                    row[lane] = row[lane].plus(code.one());
+                    top[lane] = top[lane].max(code);
+                }
+                sum += row.into_iter().map(Lane::long).sum::<u64>();
             }
             *found = sum as u32;
         }
-        top
+        top.into_iter().max().unwrap_or_default()
     }
+}
+
+/// Whether all codes are among those that are known.
+pub(super) fn are_known(codes: &[u8], known: &[bool; 256]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the line above found AVX2, which is all that the function asks of the machine.
+        return unsafe { are_known_avx2(codes, known) };
+    }
+    are_known_each(codes, known)
+}
+
+/// One code after the other: what the other way is held against.
+fn are_known_each(codes: &[u8], known: &[bool; 256]) -> bool {
+    codes.iter().all(|code| known[usize::from(*code)])
+}
+
+/// A code is a row, its low half, and a column, its high half, of a matrix of bits. Of every row a byte has the first eight
+/// columns and another the last, and shuffling picks them, and the bit of the column, for 32 codes at a time.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn are_known_avx2(codes: &[u8], known: &[bool; 256]) -> bool {
+    use std::arch::x86_64::*;
+    let table = |of: &dyn Fn(usize) -> u8| load_u8(&std::array::from_fn(|at| of(at % 16)));
+    let columns = |first: usize, row: usize| {
+        let bits = (0..8).map(|column| u8::from(known[(first + column) * 16 + row]) << column);
+        bits.sum()
+    };
+    let (low, high) = (table(&|row| columns(0, row)), table(&|row| columns(8, row)));
+    let bit = table(&|column| 1 << (column % 8));
+    let (half, none) = (_mm256_set1_epi8(15), _mm256_setzero_si256());
+    let mut unknown = none;
+    let (runs, rest) = codes.as_chunks::<32>();
+    for codes in runs {
+        let codes = load_u8(codes);
+        let row = _mm256_and_si256(codes, half);
+        let column = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), half);
+        // The sign of a code says in which half of the columns it is.
+        let row = _mm256_blendv_epi8(
+            _mm256_shuffle_epi8(low, row),
+            _mm256_shuffle_epi8(high, row),
+            codes,
+        );
+        let found = _mm256_and_si256(row, _mm256_shuffle_epi8(bit, column));
+        unknown = _mm256_or_si256(unknown, _mm256_cmpeq_epi8(found, none));
+    }
+    _mm256_testz_si256(unknown, unknown) == 1 && are_known_each(rest, known)
 }
 
 /// Sums beside each other.
@@ -282,7 +321,15 @@ impl PairSums {
 }
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m256d};
+use std::arch::x86_64::{__m256, __m256d, __m256i};
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_u8(codes: &[u8; 32]) -> __m256i {
+    // SAFETY: 32 codes are 32 bytes, and the load asks for no alignment.
+    unsafe { std::arch::x86_64::_mm256_loadu_si256(codes.as_ptr().cast()) }
+}
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
@@ -337,6 +384,7 @@ fn widened(lanes: __m256) -> [__m256d; 2] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::wide::widest;
     use super::*;
     use proptest::prelude::*;
 
@@ -377,7 +425,7 @@ mod tests {
         let bytes: Vec<u8> = (0..20_000u32)
             .map(|i| [0, 0x80, 1, 0xff, 0x7f][(i * i / 7 % 5) as usize])
             .collect();
-        for width in (1..140).chain([191, 192, 193, 255, 256, 257, 384, 385]) {
+        for width in (1..140).chain([191, 192, 193, 255, 256, 257, 384, 385, 8159, 8160, 8161]) {
             check::<1>(&bytes, width, 0x7f);
             check::<2>(&bytes, width, 0x7fff);
             check::<4>(&bytes, width, 0x7fff_ffff);
@@ -389,7 +437,26 @@ mod tests {
     fn no_count_is_full_before_it_is_emptied() {
         // 255 rows of non-zeros, and rows of more non-zeros than 8 bits count.
         check::<1>(&vec![1; 255 * 300], 300, 0xff);
+        check::<1>(&vec![1; 2 * 20_000], 20_000, 0xff);
         check::<2>(&vec![1; 2 * 70_000], 70_000, 0xffff);
+    }
+
+    #[test]
+    fn a_code_is_known_or_not_wherever_it_stands() {
+        let known: [bool; 256] = std::array::from_fn(|code| code * code / 7 % 3 != 0);
+        let (good, bad): (Vec<u8>, Vec<u8>) = (0..=255).partition(|code| known[usize::from(*code)]);
+        for length in (0..70).chain([good.len()]) {
+            let mut codes = good[..length].to_vec();
+            assert!(are_known(&codes, &known) && are_known_each(&codes, &known));
+            for at in 0..length {
+                let code = std::mem::replace(&mut codes[at], bad[at % bad.len()]);
+                assert!(!are_known(&codes, &known) && !are_known_each(&codes, &known));
+                codes[at] = code;
+            }
+        }
+        for code in 0..=255 {
+            assert_eq!(are_known(&[code; 32], &known), known[usize::from(code)]);
+        }
     }
 
     proptest! {
