@@ -26,6 +26,8 @@ pub(super) enum Command {
     Stats(StatsArgs),
     /// Join statistics of parts of a checkpoint
     Merge(MergeArgs),
+    /// Run a layer through the ternary kernels, beside what is predicted for it
+    Run(RunArgs),
     /// Check and time the ternary kernels of this machine
     BenchKernel(BenchKernelArgs),
     /// Pack the linear layers of a float checkpoint into ternary ones
@@ -421,6 +423,80 @@ pub(super) struct DeployArgs {
     pub quiet: bool,
 }
 
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Weights that a file holds as ternary codes run as they are. Others are rounded to ternary ones, as BitLinear does.
+Without --kernel and --packing a single token takes what is fastest here, found by measuring.
+
+Examples:
+  bitcost run ./model --layer model.layers.0.mlp.down_proj
+  bitcost run model.safetensors --layer fc1 --tokens 128 --verify
+  bitcost run ./model --layer model.layers.0.self_attn.q_proj --input x.safetensors --out y.safetensors
+  bitcost run ./model --layer model.layers.3.mlp.up_proj --kernel avx2-2.0 --threads 1 --format json"
+)]
+pub(super) struct RunArgs {
+    /// A folder with weights, a safetensors file, or an id with weights in the cache
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// The layer: the name of its weight without `.weight`
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// Input: a safetensors file with one tensor `[.., in]`, or FILE:NAME
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "seed"])]
+    pub input: Option<String>,
+    /// Tokens of an input of normally distributed numbers
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = parse_count)]
+    pub tokens: usize,
+    /// Which such numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Write the output as tensor `y` of a safetensors file
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The kernel; `bitcost bench-kernel` lists those that run here
+    #[arg(long, value_name = "NAME", env = "BITCOST_KERNEL")]
+    pub kernel: Option<String>,
+    /// How weights are packed: 2.0 or 1.6 bits each
+    #[arg(long, value_name = "BITS", value_parser = parse_packing)]
+    pub packing: Option<crate::kernels::Packing>,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "T", value_parser = parse_threads)]
+    pub threads: Option<usize>,
+    /// Compute the output again with the scalar kernel, and tell what rounding did to weights; exit code 1 if outputs differ
+    #[arg(long)]
+    pub verify: bool,
+    /// What shares a scale of weights that are rounded: per_tensor, per_row, per_group_N
+    #[arg(long, value_name = "NAME", default_value = "per_tensor")]
+    pub weight_granularity: String,
+    /// What shares a scale of activations: per_token, per_tensor
+    #[arg(long, value_name = "NAME", default_value = "per_token")]
+    pub activation_granularity: String,
+    /// How the stored scale of ternary codes is meant [default: what the config says]
+    #[arg(long, value_name = "CLASS")]
+    pub linear_class: Option<LinearClassArg>,
+    /// Rows of ternary codes whose last byte is half used
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub out_features: Option<usize>,
+    /// Lay the entries of a file over the module database (repeatable)
+    #[arg(long = "module-db", value_name = "FILE")]
+    pub module_db: Vec<PathBuf>,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Format of the report
+    #[arg(long, default_value = "table")]
+    pub format: DbFormat,
+    /// Print nothing but errors
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| "a whole number from 1 on".into())
+}
+
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinearClassArg {
     /// Weights are scaled after bias: (product + bias) x scale
@@ -562,6 +638,9 @@ pub(super) struct BenchKernelArgs {
     /// Only kernels of a packing: 2.0 or 1.6 bits a weight
     #[arg(long, value_name = "BITS", value_parser = parse_packing)]
     pub packing: Option<crate::kernels::Packing>,
+    /// Bytes of weights that cold calls go through, in MiB [default: 512, or four times the last cache]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub cold_mib: Option<u64>,
     /// Time dense products of another library beside them
     #[arg(long)]
     pub baseline: bool,

@@ -6,7 +6,7 @@ use crate::kernels::measure::{Shape, copies, median};
 use crate::report::bench::Baseline;
 
 #[cfg(not(feature = "baseline"))]
-pub(super) fn run(_: &[Shape], _: &[usize], _: Option<u64>) -> Result<Vec<Baseline>, Failure> {
+pub(super) fn run(_: &[Shape], _: &[usize], _: u64) -> Result<Vec<Baseline>, Failure> {
     let _ = (copies, median);
     Err(super::usage(
         "this bitcost was built without the feature `baseline`, which has the other library",
@@ -17,7 +17,7 @@ pub(super) fn run(_: &[Shape], _: &[usize], _: Option<u64>) -> Result<Vec<Baseli
 pub(super) fn run(
     shapes: &[Shape],
     threads: &[usize],
-    last_cache_bytes: Option<u64>,
+    cold_bytes: u64,
 ) -> Result<Vec<Baseline>, Failure> {
     let mut all = Vec::new();
     for threads in threads {
@@ -26,13 +26,9 @@ pub(super) fn run(
             .build();
         let pool = pool.map_err(|e| super::input(format!("{threads} threads: {e}")))?;
         for shape in shapes {
+            all.push(pool.install(|| dense::<f32, f32, f32>(*shape, "f32", *threads, cold_bytes))?);
             all.push(
-                pool.install(|| dense::<f32, f32, f32>(*shape, "f32", *threads, last_cache_bytes))?,
-            );
-            all.push(
-                pool.install(|| {
-                    dense::<u8, i8, i32>(*shape, "u8 x i8", *threads, last_cache_bytes)
-                })?,
+                pool.install(|| dense::<u8, i8, i32>(*shape, "u8 x i8", *threads, cold_bytes))?,
             );
         }
     }
@@ -44,7 +40,7 @@ fn dense<L, R, O>(
     shape: Shape,
     dtype: &'static str,
     threads: usize,
-    last_cache_bytes: Option<u64>,
+    cold_bytes: u64,
 ) -> Result<Baseline, Failure>
 where
     L: rten_gemm::GemmInT,
@@ -66,7 +62,7 @@ where
     let bytes = n * k * size_of::<R>();
     let b = vec![R::one(); n * k];
     let b = Matrix::from_data([k, n], b.as_slice());
-    let many: Vec<_> = (0..copies(bytes, last_cache_bytes))
+    let many: Vec<_> = (0..copies(bytes, cold_bytes))
         .map(|_| executor.prepack_b(b))
         .collect();
     let mut out = vec![O::default(); m * n];

@@ -49,6 +49,10 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
         (shapes.len() * kernels.len() * threads.len()) as u64,
         args.quiet,
     );
+    let cold_bytes = args.cold_mib.map_or_else(
+        || measure::cold_bytes(device.last_cache_bytes),
+        |mib| mib << 20,
+    );
     let mut timings = Vec::new();
     let mut honesty: Vec<(usize, Honesty)> = Vec::new();
     let pools: Vec<Pool> = threads.iter().map(|threads| Pool::new(*threads)).collect();
@@ -65,7 +69,7 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
                 continue;
             }
             let one = measure::sample_weights(packing, n, k)?;
-            let many = one.repeat(measure::copies(one.bytes().len(), device.last_cache_bytes))?;
+            let many = one.repeat(measure::copies(one.bytes().len(), cold_bytes))?;
             drop(one);
             for pool in &pools {
                 let threads = pool.threads();
@@ -98,7 +102,7 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
     });
     notes.extend(remarks(&timings, &honesty));
     let baselines = match args.baseline {
-        true => super::baseline::run(&shapes, &threads, device.last_cache_bytes)?,
+        true => super::baseline::run(&shapes, &threads, cold_bytes)?,
         false => Vec::new(),
     };
     let mut isas: Vec<&str> = available().iter().map(|kernel| kernel.isa.name()).collect();

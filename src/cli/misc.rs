@@ -14,6 +14,11 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("db-eval", include_str!("../report/schemas/db-eval.json")),
     ("fetch", include_str!("../report/schemas/fetch.json")),
     ("compare", include_str!("../report/schemas/compare.json")),
+    ("run", include_str!("../report/schemas/run.json")),
+    (
+        "bench-kernel",
+        include_str!("../report/schemas/bench-kernel.json"),
+    ),
     ("stats", include_str!("../report/schemas/stats.json")),
     ("deploy", include_str!("../report/schemas/deploy.json")),
 ];

@@ -18,6 +18,7 @@ mod merge;
 mod misc;
 mod output;
 mod progress;
+mod run;
 mod stats;
 
 use crate::db::DbError;
@@ -121,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Merge(args) => merge::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::BenchKernel(args) => bench_kernel::run(&args),
         Command::Deploy(args) => deploy::run(&args),
         Command::Db(args) => db::run(args),

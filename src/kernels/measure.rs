@@ -12,11 +12,10 @@ use super::{
 };
 use std::time::{Duration, Instant};
 
-/// At least so many bytes of weights are gone through when cold.
-const COLD_BYTES: u64 = 512 << 20;
-
-/// Times the last cache that they are.
-const COLD_CACHES: u64 = 4;
+/// Bytes of weights that are gone through when cold: 512 MiB, or four times the last cache.
+pub fn cold_bytes(last_cache_bytes: Option<u64>) -> u64 {
+    (512 << 20).max(last_cache_bytes.unwrap_or(0).saturating_mul(4))
+}
 
 /// Rounds of a measurement.
 const ROUNDS: usize = 7;
@@ -150,10 +149,9 @@ impl Honesty {
     }
 }
 
-/// How many copies of so many bytes no cache holds.
-pub fn copies(bytes: usize, last_cache_bytes: Option<u64>) -> usize {
-    let cold = COLD_BYTES.max(last_cache_bytes.unwrap_or(0).saturating_mul(COLD_CACHES));
-    usize::try_from(cold.div_ceil(bytes.max(1) as u64)).unwrap_or(usize::MAX)
+/// How many copies of so many bytes it takes to go through as many as are asked for.
+pub fn copies(bytes: usize, cold_bytes: u64) -> usize {
+    usize::try_from(cold_bytes.div_ceil(bytes.max(1) as u64)).unwrap_or(usize::MAX)
 }
 
 /// Weights that are the same on every machine.
@@ -322,6 +320,62 @@ pub fn time(
     }))
 }
 
+/// Bytes of weights that a choice goes through, or twice the last cache.
+const CHOICE_BYTES: u64 = 64 << 20;
+
+/// The kernel that is fastest here for a shape whose weights come from memory, of one packing or of any: found by running each
+/// for some milliseconds. Where memory is slow beside the cores, fewer bits win, else simpler ones.
+pub fn choose(
+    shape: Shape,
+    packing: Option<Packing>,
+    last_cache_bytes: Option<u64>,
+    pool: &Pool,
+) -> Result<Runnable, KernelError> {
+    let input = sample_activations(shape.m, shape.k);
+    let mut x = Activations::quantize(&input, shape.k, Granularity::Token, pool)?;
+    let mut out = vec![0.0; shape.m * shape.n];
+    let scaling = Scaling {
+        rows: RowScale::One(1.0),
+        bias: None,
+    };
+    let mut fastest: Option<(Duration, Runnable)> = None;
+    let wanted = Packing::ALL
+        .into_iter()
+        .filter(|known| packing.is_none_or(|only| only == *known));
+    for packing in wanted {
+        let mut kernels: Vec<Runnable> = super::available()
+            .iter()
+            .copied()
+            .filter(|kernel| kernel.packing == packing && kernel.isa != Isa::Scalar)
+            .collect();
+        if kernels.is_empty() {
+            kernels.push(best_of(Isa::Scalar, packing));
+        }
+        let one = sample_weights(packing, shape.n, shape.k)?;
+        let bytes = CHOICE_BYTES.max(last_cache_bytes.unwrap_or(0) * 2);
+        let many = one.repeat(bytes.div_ceil(one.bytes().len() as u64) as usize)?;
+        for kernel in kernels {
+            let mut calls = Vec::new();
+            let begun = Instant::now();
+            for weights in many.iter().cycle() {
+                let start = Instant::now();
+                x.requantize(&input, Granularity::Token, pool)?;
+                multiply(kernel, weights, &x, &scaling, pool, &mut out)?;
+                calls.push(start.elapsed().as_nanos() as f64);
+                if begun.elapsed() > ROUND * 2 && calls.len() >= 3 {
+                    break;
+                }
+            }
+            let each = Duration::from_nanos(median(&mut calls) as u64);
+            if fastest.is_none_or(|(least, _)| each < least) {
+                fastest = Some((each, kernel));
+            }
+        }
+    }
+    let (_, kernel) = fastest.expect("every packing has at least the scalar kernel");
+    Ok(kernel)
+}
+
 /// The middle one of some numbers.
 pub fn median(numbers: &mut [f64]) -> f64 {
     at(numbers, 0.5)
@@ -347,9 +401,9 @@ mod tests {
 
     #[test]
     fn copies_are_more_than_any_cache_holds() {
-        assert_eq!(copies(1 << 20, Some(32 << 20)), 512);
-        assert_eq!(copies(1 << 20, Some(512 << 20)), 2048);
-        assert_eq!(copies(3 << 29, None), 1);
+        assert_eq!(copies(1 << 20, cold_bytes(Some(32 << 20))), 512);
+        assert_eq!(copies(1 << 20, cold_bytes(Some(512 << 20))), 2048);
+        assert_eq!(copies(3 << 29, cold_bytes(None)), 1);
     }
 
     #[test]

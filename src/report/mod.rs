@@ -8,6 +8,7 @@ pub mod db;
 pub mod deploy;
 pub mod explain;
 pub mod json;
+pub mod run;
 pub mod table;
 
 use serde::Serialize;

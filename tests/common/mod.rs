@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod headers;
+pub(crate) mod schema;
 pub(crate) mod weights;
 
 #[cfg(feature = "hub")]
@@ -33,6 +34,7 @@ pub(crate) struct Ran {
 
 /// Variables of the environment that change what is printed, or which Hub and cache are asked.
 const CHANGING: &[&str] = &[
+    "BITCOST_KERNEL",
     "NO_COLOR",
     "CLICOLOR",
     "CLICOLOR_FORCE",

@@ -1,0 +1,179 @@
+//! `bitcost run`: one layer of a checkpoint through the ternary kernels, beside what the analyzer predicts for it.
+//!
+//! - `load.rs`: a weight of a checkpoint as a packed layer
+//! - `predict.rs`: what the analyzer says of that module
+//! - `tensors.rs`: inputs from a file, outputs into one
+
+mod load;
+mod predict;
+mod tensors;
+
+use super::args::{DbFormat, RunArgs};
+use super::{Exit, Failure, Outcome, database, to_json, usage, write_out};
+use crate::bitlinear::{LayerError, Random};
+use crate::device::Device;
+use crate::kernels::measure::{Shape, choose, median};
+use crate::kernels::{Activations, Isa, Pool, Runnable, best, best_of, by_name};
+use crate::report::run::{Run, Verified, json, table};
+use load::{Loaded, Opened};
+use std::time::{Duration, Instant};
+
+/// Calls are repeated at least so long for their median.
+const LONG: Duration = Duration::from_millis(200);
+
+impl From<LayerError> for Failure {
+    fn from(e: LayerError) -> Failure {
+        Failure {
+            exit: Exit::Input,
+            error: e.into(),
+        }
+    }
+}
+
+pub(super) fn run(args: &RunArgs) -> Outcome {
+    let device = Device::here();
+    let db = database(&args.module_db)?;
+    let opened = Opened::open(args)?;
+    let found = opened.find(args)?;
+    let x = input_numbers(args, found.cols)?;
+    let tokens = x.numbers.len() / found.cols;
+    let shape = Shape {
+        m: tokens,
+        n: found.rows,
+        k: found.cols,
+    };
+    let threads = args.threads.unwrap_or(device.cores);
+    let pool = Pool::new(threads);
+    let kernel = kernel(args, shape, &device, &pool)?;
+    let loaded = found.load(args, kernel.packing)?;
+    let (out, time) = timed(&loaded, &x.numbers, kernel, &pool)?;
+    let verified = match args.verify {
+        true => Some(verify(&loaded, &x.numbers, &out, kernel, &pool)?),
+        false => None,
+    };
+    if let Some(path) = &args.out {
+        tensors::write(path, &x.shape, found.rows, &out)?;
+    }
+    let run = Run {
+        layer: found.path.clone(),
+        checkpoint: opened.id(),
+        source: loaded.source,
+        kernel,
+        threads: pool.threads(),
+        cores: device.cores,
+        tokens,
+        rows: found.rows,
+        cols: found.cols,
+        counts: loaded.layer.counts(),
+        scales: loaded.layer.scales().to_vec(),
+        rule: loaded.rule,
+        packed_bytes: loaded.layer.bytes(),
+        time_us: time,
+        predicted: predict::of(&db, &opened, &found.path, tokens)?,
+        verified,
+    };
+    if !args.quiet {
+        let text = match args.format {
+            DbFormat::Json => to_json(&json(&run))?,
+            DbFormat::Table => table(&run),
+        };
+        write_out(&text, None)?;
+    }
+    Ok(match run.verified {
+        Some(Verified { equal: false, .. }) => Exit::Failed,
+        _ => Exit::Ok,
+    })
+}
+
+/// What goes in: the numbers of a file, or such as a seed gives.
+fn input_numbers(args: &RunArgs, cols: usize) -> Result<tensors::Input, Failure> {
+    if let Some(path) = &args.input {
+        return tensors::read(path, cols);
+    }
+    let count = args.tokens.checked_mul(cols);
+    let count = count.filter(|count| *count <= MAX_INPUT);
+    let count = count.ok_or_else(|| {
+        usage(format!(
+            "--tokens: an input has at most {MAX_INPUT} numbers"
+        ))
+    })?;
+    let mut random = Random::seeded(args.seed);
+    Ok(tensors::Input {
+        shape: vec![args.tokens, cols],
+        numbers: (0..count).map(|_| random.normal()).collect(),
+    })
+}
+
+/// Numbers of the largest input: two gigabytes of them.
+const MAX_INPUT: usize = 1 << 29;
+
+/// The kernel that was asked for, or the one that is fastest here for such a product.
+fn kernel(args: &RunArgs, shape: Shape, device: &Device, pool: &Pool) -> Result<Runnable, Failure> {
+    let Some(name) = &args.kernel else {
+        return Ok(match shape.m {
+            // A prompt is bound by multipliers, which are known; a token by memory, which is not.
+            2.. => best(
+                args.packing.unwrap_or(crate::kernels::Packing::Planes),
+                shape.m,
+            ),
+            _ => choose(shape, args.packing, device.last_cache_bytes, pool)?,
+        });
+    };
+    let kernel = by_name(name)?;
+    match args.packing {
+        Some(packing) if packing != kernel.packing => Err(usage(format!(
+            "--kernel {name} reads weights of {} bits, --packing asks for {}",
+            kernel.packing.name(),
+            packing.name()
+        ))),
+        _ => Ok(kernel),
+    }
+}
+
+/// The output, and the median of the microseconds that it takes.
+fn timed(
+    loaded: &Loaded,
+    x: &[f32],
+    kernel: Runnable,
+    pool: &Pool,
+) -> Result<(Vec<f32>, f64), Failure> {
+    let layer = &loaded.layer;
+    let mut codes = Activations::quantize(x, layer.in_features(), loaded.activations, pool)
+        .map_err(LayerError::from)?;
+    let mut out = vec![0.0; codes.tokens() * layer.out_features()];
+    let mut calls = Vec::new();
+    let begun = Instant::now();
+    while calls.len() < 3 || begun.elapsed() < LONG {
+        let start = Instant::now();
+        codes
+            .requantize(x, loaded.activations, pool)
+            .map_err(LayerError::from)?;
+        layer.multiply(&codes, kernel, pool, &mut out)?;
+        calls.push(start.elapsed().as_nanos() as f64 / 1e3);
+        if begun.elapsed() > LONG * 50 {
+            break;
+        }
+    }
+    Ok((out, median(&mut calls)))
+}
+
+/// Computes the output again with the scalar kernel, and how far quantized weights are from floats.
+fn verify(
+    loaded: &Loaded,
+    x: &[f32],
+    out: &[f32],
+    kernel: Runnable,
+    pool: &Pool,
+) -> Result<Verified, Failure> {
+    let scalar = best_of(Isa::Scalar, kernel.packing);
+    let again = loaded.layer.forward(x, scalar, pool)?;
+    // Sums are integers and what follows is the same for all kernels, so the bits have to be the same.
+    let differs = out
+        .iter()
+        .zip(&again)
+        .position(|(a, b)| a.to_bits() != b.to_bits());
+    Ok(Verified {
+        equal: differs.is_none() && out.len() == again.len(),
+        weight_error: loaded.weight_error,
+    })
+}

@@ -1,0 +1,130 @@
+//! Inputs from a file, outputs into one: single tensors of floats.
+
+use super::super::{Failure, input, usage};
+use crate::checkpoint::packed::{Settings as Packing, weights};
+use crate::checkpoint::scan::{Wanted, values};
+use crate::checkpoint::write::{Planned, Writer};
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::dtype::StoredType;
+use crate::source::{self, Settings};
+use std::path::Path;
+
+/// What goes into a layer: `[.., features]`.
+pub(super) struct Input {
+    pub(super) shape: Vec<usize>,
+    pub(super) numbers: Vec<f32>,
+}
+
+/// Reads the only tensor of a file, or `FILE:NAME`.
+pub(super) fn read(text: &str, features: usize) -> Result<Input, Failure> {
+    let (file, name) = match text.rsplit_once(".safetensors:") {
+        Some((file, name)) => (format!("{file}.safetensors"), Some(name)),
+        None => (text.to_string(), None),
+    };
+    let fail = |reason: String| input(format!("--input {file}: {reason}"));
+    let wanted = source::Wanted {
+        offline: true,
+        ..source::Wanted::default()
+    };
+    let files = source::open(&file, &wanted, &Settings::from_env())?;
+    let place = files
+        .files
+        .as_deref()
+        .ok_or_else(|| fail("there are no tensors here".into()))?;
+    let checkpoint = Checkpoint::open(place).map_err(|e| fail(e.to_string()))?;
+    let checkpoint = checkpoint.ok_or_else(|| fail("there are no tensors here".into()))?;
+    let all = weights(&checkpoint, &Packing::default());
+    let weight = match (name, &all.weights[..]) {
+        (Some(name), _) => all.get(name).ok_or_else(|| {
+            let names = all.weights.iter().map(|weight| &*weight.name);
+            fail(format!(
+                "there is no tensor `{name}`{}",
+                crate::formula::did_you_mean(name, names)
+            ))
+        })?,
+        (None, [one]) => one,
+        (None, several) => {
+            return Err(usage(format!(
+                "--input {file}: it has {} tensors; name one as {file}:NAME",
+                several.len()
+            )));
+        }
+    };
+    let shape = weight.shape.as_deref().unwrap_or_default();
+    if shape.last() != Some(&(features as u64)) {
+        return Err(input(format!(
+            "--input {file}: tensor `{}` has the shape {shape:?}, and the layer takes {features} features",
+            weight.name
+        )));
+    }
+    let mut numbers = Vec::new();
+    let told = values(
+        &checkpoint,
+        weight,
+        &Wanted::default(),
+        0..u64::MAX,
+        &mut numbers,
+    );
+    if !told.map_err(|e| fail(e.to_string()))? || numbers.is_empty() {
+        return Err(fail(format!("tensor `{}` has no numbers", weight.name)));
+    }
+    Ok(Input {
+        shape: shape.iter().map(|side| *side as usize).collect(),
+        numbers,
+    })
+}
+
+/// The numbers of a plain tensor.
+pub(super) fn floats(tensor: &Tensor, bytes: &[u8]) -> Result<Vec<f32>, Failure> {
+    let of = |width: usize, number: &dyn Fn(&[u8]) -> f32| {
+        bytes.chunks_exact(width).map(number).collect()
+    };
+    match tensor.dtype.name {
+        "F32" => Ok(of(4, &|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
+        "BF16" => Ok(of(2, &|b| {
+            crate::float16::from_bf16(u16::from_le_bytes([b[0], b[1]]))
+        })),
+        "F16" => Ok(of(2, &|b| {
+            crate::float16::from_f16(u16::from_le_bytes([b[0], b[1]]))
+        })),
+        other => Err(input(format!(
+            "tensor `{}`: a scale is a float, not {other}",
+            tensor.name
+        ))),
+    }
+}
+
+/// Writes the output `[.., rows]` as the tensor `y` of a new file, which appears whole or not at all.
+pub(super) fn write(
+    path: &Path,
+    input_shape: &[usize],
+    rows: usize,
+    numbers: &[f32],
+) -> Result<(), Failure> {
+    let fail = |e: std::io::Error| input(format!("--out {}: {e}", path.display()));
+    let mut shape: Vec<u64> = input_shape.iter().map(|side| *side as u64).collect();
+    if let Some(last) = shape.last_mut() {
+        *last = rows as u64;
+    }
+    let planned = Planned {
+        name: "y".into(),
+        dtype: StoredType::named("F32").expect("a dtype of the table"),
+        shape,
+    };
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.part", std::process::id()));
+    let draft = Path::new(&draft);
+    let bytes: Vec<u8> = numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    let written = Writer::create(draft, &[planned], &[]).and_then(|mut writer| {
+        writer.put(0, &bytes)?;
+        writer.finish()?;
+        std::fs::rename(draft, path)
+    });
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(draft);
+        fail(e)
+    })
+}
