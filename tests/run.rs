@@ -111,7 +111,7 @@ fn packed_layers_give_what_the_published_model_computes() {
         };
         let (shape, x) = numbers(&input);
         let (_, expected) = numbers(&expected);
-        let x = folder.write("x.safetensors", &floats(&[("x", &shape, x)]));
+        let x = folder.write("x.safetensors", floats(&[("x", &shape, x)]));
         let y = folder.file("y.safetensors");
         let model = fixture(&format!("bitnet_tiny/{class}"));
         let layer = "model.layers.0.self_attn.q_proj";
@@ -180,10 +180,7 @@ fn rounding_is_told_and_finer_scales_lose_less() {
     };
     let number = |i: usize| ((i * 37 % 101) as f32 - 50.0) * size(i / 48, i % 48);
     let weight: Vec<f32> = (0..64 * 48).map(number).collect();
-    let model = folder.write(
-        "m.safetensors",
-        &floats(&[("fc.weight", &[64, 48], weight)]),
-    );
+    let model = folder.write("m.safetensors", floats(&[("fc.weight", &[64, 48], weight)]));
     let error = |granularity: &str| {
         let args = [
             "run",
@@ -214,7 +211,7 @@ fn outputs_of_run_and_bench_kernel_conform_to_their_schemas() {
         ],
     );
     let folder = Folder::new();
-    let weight = folder.write("w.safetensors", &floats(&[("w", &[3, 5], vec![0.5; 15])]));
+    let weight = folder.write("w.safetensors", floats(&[("w", &[3, 5], vec![0.5; 15])]));
     conforms("run", &["run", &weight, "--format", "json", "--verify"]);
 }
 
@@ -363,7 +360,7 @@ fn what_cannot_run_is_an_error_that_says_why() {
             "feature 2 of token 0 is inf",
         ),
     ] {
-        let x = folder.write(name, &floats(&[("x", &[1, 4], vec![0.0, 1.0, wrong, 1.0])]));
+        let x = folder.write(name, floats(&[("x", &[1, 4], vec![0.0, 1.0, wrong, 1.0])]));
         refused(&run(&["run", &model, "--input", &x]), 3, &[says]);
         let weight = floats(&[("fc.weight", &[1, 4], vec![0.0, 1.0, wrong, 1.0])]);
         let weight = folder.write(name, &weight);
@@ -399,7 +396,7 @@ fn a_token_of_zeros_and_weights_of_zeros_give_zeros() {
     let folder = Folder::new();
     let zeros = |name: &str, tensor: &str, shape: &[usize]| {
         let count = shape.iter().product();
-        folder.write(name, &floats(&[(tensor, shape, vec![0.0; count])]))
+        folder.write(name, floats(&[(tensor, shape, vec![0.0; count])]))
     };
     let (_other, model, _) = example();
     let (weights, x) = (

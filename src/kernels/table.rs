@@ -209,6 +209,18 @@ pub static KERNELS: &[Kernel] = &[
         some: super::x86::avx2::some,
         finish: super::x86::avx2::finish,
     },
+    #[cfg(target_arch = "x86_64")]
+    Kernel {
+        name: "avx2-1.6",
+        isa: Isa::Avx2,
+        packing: Packing::Trits,
+        needs: "AVX2",
+        runs_here: || std::arch::is_x86_feature_detected!("avx2"),
+        rank: (1, 1),
+        one: super::x86::avx2_trits::one,
+        some: super::x86::avx2_trits::some,
+        finish: super::x86::avx2::finish,
+    },
 ];
 
 /// The kernels that this machine runs, found once.

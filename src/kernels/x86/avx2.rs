@@ -29,7 +29,7 @@ pub(super) fn store(sums: __m256i, quarter: usize, out: &mut [i32; ROWS]) {
 /// Adds sums of 16 bits, neighbour to neighbour, to those of 8 rows.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen(narrow: __m256i, quarter: usize, out: &mut [i32; ROWS]) {
+pub(super) fn widen(narrow: __m256i, quarter: usize, out: &mut [i32; ROWS]) {
     let (quarters, _) = out.as_chunks::<8>();
     // SAFETY: a quarter has 8 numbers of 4 bytes: one vector.
     let sums = unsafe { _mm256_loadu_si256(quarters[quarter].as_ptr().cast()) };

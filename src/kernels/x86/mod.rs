@@ -8,6 +8,7 @@
 //! asks beyond the end of its group too, since the next one lies there; asking for what is not there does nothing.
 
 pub(super) mod avx2;
+pub(super) mod avx2_trits;
 pub(super) mod avx512;
 pub(super) mod avx512_trits;
 pub(super) mod avxvnni;
