@@ -130,7 +130,11 @@ impl Activations {
         );
         // One token is done before a second thread has heard of it.
         let pool = if tokens == 1 { &Pool::alone() } else { pool };
-        chunks(pool, tokens.div_ceil(TOKENS), 1, &|blocks| {
+        let blocks = tokens.div_ceil(TOKENS);
+        // A few pieces for each thread, so that one that is kept waiting leaves some to the others.
+        let at_once = blocks.div_ceil(4 * pool.threads());
+        chunks(pool, blocks, at_once, &|blocks| {
+            let mut rows = vec![0; if tokens == 1 { 0 } else { TOKENS * padded }];
             for block in blocks {
                 let first = block * TOKENS;
                 let width = TOKENS.min(tokens - first);
@@ -145,9 +149,8 @@ impl Activations {
                 quantize_block(
                     &x[first * cols..][..width * cols],
                     shared,
-                    codes,
-                    sums,
-                    scales,
+                    (codes, sums, scales),
+                    &mut rows,
                 );
             }
         });
@@ -223,13 +226,12 @@ fn scale_of(absmax: u32) -> f32 {
     }
 }
 
-/// Quantizes the tokens of one block.
+/// Quantizes the tokens of one block. `rows` holds them meanwhile one after the other, and zeros beyond their columns.
 fn quantize_block(
     x: &[f32],
     shared: Option<f32>,
-    codes: &mut [i8],
-    sums: &mut [i32],
-    scales: &mut [f32],
+    (codes, sums, scales): (&mut [i8], &mut [i32], &mut [f32]),
+    rows: &mut [i8],
 ) {
     let width = sums.len();
     let cols = x.len() / width;
@@ -243,7 +245,6 @@ fn quantize_block(
         return;
     }
     let padded = codes.len() / width;
-    let mut rows = vec![0; codes.len()];
     for (token, x) in x.chunks_exact(cols).enumerate() {
         scales[token] = shared.unwrap_or_else(|| scale_of(widest(&[x])));
         let codes = &mut rows[token * padded..][..padded];
@@ -254,7 +255,7 @@ fn quantize_block(
         });
     }
     wide(Interleave {
-        rows: &rows,
+        rows: &rows[..codes.len()],
         width,
         codes,
     });
@@ -344,6 +345,9 @@ impl Loop for Interleave<'_> {
     #[inline(always)]
     fn run(self) {
         match self.width {
+            #[cfg(target_arch = "x86_64")]
+            TOKENS => super::x86::turn(self.rows, self.codes),
+            #[cfg(not(target_arch = "x86_64"))]
             TOKENS => turn::<TOKENS>(self.rows, self.codes),
             7 => turn::<7>(self.rows, self.codes),
             6 => turn::<6>(self.rows, self.codes),
@@ -355,7 +359,7 @@ impl Loop for Interleave<'_> {
     }
 }
 
-/// Turns four words of each token at a time: of these the compiler makes vectors.
+/// Turns four words of each token at a time.
 #[inline(always)]
 fn turn<const T: usize>(rows: &[i8], codes: &mut [i8]) {
     let padded = rows.len() / T;

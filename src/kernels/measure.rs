@@ -26,7 +26,7 @@ const ROUND: Duration = Duration::from_millis(12);
 /// A call that takes longer is checked, and not timed.
 const TOO_SLOW: Duration = Duration::from_secs(2);
 
-/// A call that takes longer is timed a few times, and only cold: its weights wait for it, not it for them.
+/// A call that takes longer is timed once, and only cold: its weights wait for it, not it for them.
 const SLOW: Duration = Duration::from_millis(100);
 
 /// Products that a check by the scalar kernel may take.
@@ -261,11 +261,14 @@ pub fn time(
         multiply(kernel, weights, &x, &scaling, pool, &mut out)?;
         Ok(start.elapsed())
     };
-    let once = call(first)?;
-    if once > SLOW && mode == Mode::Hot {
-        return Ok(None);
+    let rounds = match checked.whole {
+        whole if whole > SLOW && mode == Mode::Hot => return Ok(None),
+        whole if whole > SLOW => 1,
+        _ => ROUNDS,
+    };
+    if rounds > 1 {
+        call(first)?;
     }
-    let rounds = if once > SLOW { 3 } else { ROUNDS };
     let peak_isa = kernel.isa;
     let bytes = first.bytes().len() as f64;
     let macs = (tokens * n * k) as f64;

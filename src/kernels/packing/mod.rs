@@ -89,8 +89,7 @@ impl Packing {
     pub fn code(self, byte: u8, plane: usize) -> u8 {
         match self {
             Packing::Planes => byte >> (2 * plane) & 3,
-            Packing::Trits if plane == 4 => byte / 84,
-            Packing::Trits => byte % 84 / [1, 3, 9, 27][plane] % 3,
+            Packing::Trits => DIGITS[usize::from(byte)][plane],
         }
     }
 
@@ -106,6 +105,29 @@ impl Packing {
         }
     }
 }
+
+/// The digits of each byte of [`Packing::Trits`], lowest first.
+static DIGITS: [[u8; 5]; 256] = {
+    let mut table = [[0; 5]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let rest = byte % 84;
+        let digits = [
+            rest % 3,
+            rest / 3 % 3,
+            rest / 9 % 3,
+            rest / 27 % 3,
+            byte / 84,
+        ];
+        let mut plane = 0;
+        while plane < 5 {
+            table[byte][plane] = digits[plane] as u8;
+            plane += 1;
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// A matrix of ternary weights as kernels read it.
 #[derive(Clone, Debug)]
