@@ -19,6 +19,12 @@
 //! Data goes one way. Effects live at the rim: [`source`] and [`checkpoint`] read, [`cli`] prints; everything between takes
 //! values and returns values.
 //!
+//! A second wing proves the ternary part by running it, and meets the first only in [`cli`] (`run`, `deploy`, `bench-kernel`):
+//!
+//! ```text
+//!  weights --bitlinear--> codes and scales --kernels::packing--> packed layer --kernels--> numbers
+//! ```
+//!
 //! ## Code map, in reading order
 //!
 //! | level | module | what it is |
@@ -33,9 +39,12 @@
 //! | 4 | [`stats`] | what the data of a checkpoint says, as values that are written, read and merged |
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 3 | [`bitlinear`] | a layer of ternary weights in its three lives: trained, evaluated, deployed |
+//! | 2 | [`kernels`] | products of ternary weights and 8-bit activations: packing, one table of kernels, threads, probes, timing |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
 //! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned; files written |
 //! | 1 | [`formula`] | the formula language: knows no model |
+//! | 1 | [`memory`] | where packed weights lie: regions on large pages |
+//! | 1 | [`device`] | the machine, as far as the system tells |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels |
 //!
@@ -48,8 +57,10 @@
 //! **operand**: the tensor that a row multiplies. **row**: one kind of a module's own work. **flow**: the sizes of what
 //! passes between modules. **note**: a finding attached to a result. **source**: where files come from. **catalog**: the
 //! embedded configs. **head**: length and JSON header of a safetensors file. **weight**: a parameter as the model sees it,
-//! however it is stored; **scheme**: how it is. **side tensor**: a scale, zero point or order that codes need. One word per
-//! idea, everywhere: code, JSON, help, README.
+//! however it is stored; **scheme**: how it is. **side tensor**: a scale, zero point or order that codes need. **kernel**: a
+//! function that multiplies packed weights; **packing**: how weights lie for it; **form**: how a file has them. **code**: a weight
+//! plus one, or an 8-bit activation. **group**: 32 rows of a packing. **probe**: what the machine does at most, measured. One word
+//! per idea, everywhere: code, JSON, help, README.
 //!
 //! ## Invariants
 //!
@@ -61,8 +72,11 @@
 //! - **No number is formatted outside [`units`]**, none is printed outside [`cli`].
 //! - **Opening a checkpoint costs its headers**, never its data; data is mapped when it is asked for.
 //! - **The Hub's token goes to the endpoint's own origin and nowhere else**, and into no message (`source/hub/client.rs`).
-//! - **`unsafe` stands in the function that maps a file and in the one that calls a loop compiled for wider vectors**, nowhere
-//!   else yet.
+//! - **An output is whole or not there**: it is made beside its place and gets its name at the end.
+//! - **All kernels give the same integers**, bit for bit; the scalar one is what they mean (`tests/kernels.rs`).
+//! - **A deployed layer cannot be trained again**, and weights do not change under codes that were made of them: both are types.
+//! - **`unsafe` stands in [`kernels`], in the function that maps a file and in those that call a loop compiled for wider vectors**,
+//!   nowhere else yet.
 //!
 //! ## How equal layers are found
 //!
@@ -96,6 +110,12 @@
 //!    are, which code is 0, and by which steps a code becomes a number. `tests/packed.rs` fails until bytes, shape, zeros and
 //!    numbers are the library's.
 //!
+//! ## How to add a kernel, or a form of ternary weights
+//!
+//! A kernel is a file with two functions and a row of a table: the steps stand in [`kernels`]. A form that files have is a file
+//! beside [`kernels::packing`]: check once when it is made, write the weights of a row, and the whole of it the other way round;
+//! `tests/forms.rs` holds both against worked examples and each other.
+//!
 //! ## When files call tensors otherwise
 //!
 //! `stored_paths`, `stored` and `stored_extra` of an entry say what a class's tensors are called on disk, `$stored` what
@@ -109,7 +129,7 @@
 //!
 //! ## Where the rest will stand
 //!
-//! Kernels and the BitNet runtime form a second wing that meets this one in [`cli`].
+//! The runner of whole BitNet models (pools of memory, tensors, a cache, a tokenizer) is missing; it will stand on [`bitlinear`].
 //! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
 
 pub mod analysis;

@@ -1,7 +1,7 @@
 //! Products of ternary weights and 8-bit activations, at the speed that the machine's memory and multipliers allow.
 //!
 //! A matrix of weights in {-1, 0, 1} is packed once ([`packing`]), activations are quantized to 8 bits once per input
-//! ([`Activations`]), and [`multiply`] or [`accumulate`] runs a kernel over both with some threads ([`Pool`]).
+//! ([`Activations`]), and [`multiply()`] or [`accumulate`] runs a kernel over both with some threads ([`Pool`]).
 //!
 //! ## The contract of a kernel
 //!
