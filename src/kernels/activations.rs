@@ -6,8 +6,8 @@
 //! Tokens stand in blocks of 8, the last may be smaller. A block is `[columns / 4][tokens][4]`: a kernel reads it once from
 //! begin to end, and a single token is simply its columns in order. Columns are padded with 0 to whole blocks of every packing.
 
-use super::multiply::{Shared, chunks};
 use super::packing::MAX_COLS;
+use super::share::{Shared, chunks};
 use super::{KernelError, Pool, TOKENS};
 
 /// Below this a maximum counts as this much, so that a token of zeros has a scale.

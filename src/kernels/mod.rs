@@ -22,6 +22,7 @@
 //! - `multiply.rs`: a kernel over a whole product
 //! - [`measure`]: how fast kernels are
 //! - [`probe`]: what the machine can do at most
+//! - `share.rs`: which thread does what
 //! - `pool.rs`: threads that wait for work without sleeping
 //!
 //! ## How to add a kernel
@@ -42,6 +43,7 @@ pub mod packing;
 mod pool;
 pub mod probe;
 mod scalar;
+mod share;
 mod table;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -4,7 +4,7 @@
 //! A kernel is judged against these, so they have to be honest: nothing in them but the loads or the instruction itself, on as
 //! many threads, beside the kernel in time. Each gives a rate, so that the caller decides how often to look.
 
-use super::multiply::chunks;
+use super::share::chunks;
 use super::{Isa, Pool};
 use std::hint::black_box;
 use std::time::Instant;

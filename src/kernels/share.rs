@@ -1,0 +1,73 @@
+//! Work and memory that threads share.
+//!
+//! A thread takes pieces that lie side by side, so that it reads one stream; when its share is done it takes from the others',
+//! because on a machine that does other things too a thread may be kept waiting.
+
+use super::Pool;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Calls `job` with ranges that together are `0..count`, each at most `at_once` long. A thread's own are side by side.
+pub(super) fn chunks(
+    pool: &Pool,
+    count: usize,
+    at_once: usize,
+    job: &(dyn Fn(Range<usize>) + Sync),
+) {
+    let threads = pool.threads();
+    if threads == 1 || count == 1 {
+        return job(0..count);
+    }
+    // The share of a thread begins here; what was taken of it so far is counted beside it.
+    let begin = |thread: usize| thread * count / threads;
+    let taken: Vec<Padded> = (0..threads).map(|_| Padded(AtomicUsize::new(0))).collect();
+    pool.run(&|own| {
+        for thread in (0..threads).map(|step| (own + step) % threads) {
+            let share = begin(thread)..begin(thread + 1);
+            loop {
+                let from = share.start + taken[thread].0.fetch_add(at_once, Ordering::Relaxed);
+                if from >= share.end {
+                    break;
+                }
+                job(from..share.end.min(from + at_once));
+            }
+        }
+    });
+}
+
+/// A count on a cache line of its own, so that threads do not wait for each other's.
+#[repr(align(128))]
+struct Padded(AtomicUsize);
+
+/// A slice of which several threads write different parts.
+pub(super) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    of: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it only hands out parts, and who takes one promises that nobody else has it.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(super) fn of(slice: &'a mut [T]) -> Shared<'a, T> {
+        Shared {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            of: PhantomData,
+        }
+    }
+
+    /// A part of it.
+    ///
+    /// # Safety
+    ///
+    /// No two parts that live at the same time may overlap.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
+        assert!(at <= self.len && len <= self.len - at, "a part lies within");
+        // SAFETY: it lies within the slice, as the line above found, and the caller promises that nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
