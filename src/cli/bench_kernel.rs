@@ -263,13 +263,15 @@ fn gather(node: &Node<'_>, found: &mut Vec<((usize, usize), Option<u32>)>) {
 
 /// What the reader has to know of the numbers.
 fn remarks(timings: &[Timing], honesty: &[(usize, Honesty)]) -> Vec<(&'static str, String)> {
+    let with = |threads: usize| crate::units::counted(threads as u128, "thread");
     let mut notes = Vec::new();
     for (threads, probes) in honesty {
         if !probes.of_reads() {
             notes.push((
                 "read_probe",
                 format!(
-                    "with {threads} threads the read probe reached {:.3} of a plain read: ratios to it are not told",
+                    "with {} the read probe reached {:.3} of a plain read: ratios to it are not told",
+                    with(*threads),
                     probes.read_over_plain
                 ),
             ));
@@ -278,26 +280,27 @@ fn remarks(timings: &[Timing], honesty: &[(usize, Honesty)]) -> Vec<(&'static st
             notes.push((
                 "peak_probe",
                 format!(
-                    "with {threads} threads the peak probe reached {over:.3} of two 512-bit products a cycle: the machine \
-                     is busy or has one such unit, and ratios to the peak are not told"
+                    "with {} the peak probe reached {over:.3} of two 512-bit products a cycle: the machine is busy or has \
+                     one such unit, and ratios to the peak are not told",
+                    with(*threads)
                 ),
             ));
         }
     }
     let moved = timings
         .iter()
-        .filter_map(|t| t.speed.as_ref().map(|s| (t, s.probe_moved)));
+        .filter_map(|t| Some((t, t.speed.as_ref()?.probe_moved?)));
     let moved: Vec<(&Timing, f64)> = moved.filter(|(_, moved)| *moved > MOVED).collect();
     if let Some((worst, most)) = moved.iter().max_by(|a, b| a.1.total_cmp(&b.1)) {
         notes.push((
             "probe_moved",
             format!(
-                "the read of memory moved by more than 10 % during {} of {} measurements, most during {} with {} threads \
+                "the read of memory moved by more than 10 % during {} of {} measurements, most during {} with {} \
                  ({:.0} %): the machine does other things too",
                 moved.len(),
                 timings.len(),
                 worst.kernel.name,
-                worst.threads,
+                with(worst.threads),
                 (most - 1.0) * 100.0
             ),
         ));

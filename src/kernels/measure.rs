@@ -94,12 +94,12 @@ pub struct Speed {
     pub p90_us: f64,
     /// Packed bytes a nanosecond.
     pub packed_gb_s: f64,
-    /// What a plain read of memory reached meanwhile.
-    pub probe_gb_s: f64,
-    /// Packed bytes over that read, when cold.
+    /// What a plain read of memory reached meanwhile, when cold.
+    pub probe_gb_s: Option<f64>,
+    /// Packed bytes over that read.
     pub probe_ratio: Option<f64>,
     /// The largest of the read's rates over the smallest.
-    pub probe_moved: f64,
+    pub probe_moved: Option<f64>,
     /// Products a nanosecond.
     pub gmac_s: f64,
     /// What the kernel's instruction alone reached meanwhile.
@@ -279,7 +279,7 @@ pub fn time(
         let peak = (0..3)
             .filter_map(|_| peak_gmac_s(peak_isa, pool))
             .reduce(f64::max);
-        let before = read_gb_s(first.region(), pool);
+        let before = read(mode, first, pool);
         let begun = Instant::now();
         let mut round = Vec::new();
         while round.is_empty() || begun.elapsed() < ROUND {
@@ -287,40 +287,45 @@ pub fn time(
                 Mode::Cold => next.next().unwrap_or(first),
                 Mode::Hot => first,
             };
-            // Nanoseconds, with the time between calls: they follow one another.
             round.push(call(weights)?.as_nanos() as f64);
         }
-        let each = begun.elapsed().as_nanos() as f64 / round.len() as f64;
-        let after = read_gb_s(first.region(), pool);
-        let read = (before + after) / 2.0;
-        read_ratios.push(bytes / each / read);
-        if let Some(peak) = peak {
-            peaks.push(peak);
-            peak_ratios.push(macs / each / peak);
+        // The faster of two reads: one that was kept waiting would flatter the kernel.
+        let fastest = before
+            .zip(read(mode, first, pool))
+            .map(|(before, after)| before.max(after));
+        let each = median(&mut round);
+        if let Some(fastest) = fastest {
+            read_ratios.push(bytes / each / fastest);
+            reads.push(fastest);
         }
-        reads.push(read);
+        if let Some(peak) = peak {
+            peak_ratios.push(macs / each / peak);
+            peaks.push(peak);
+        }
         calls.append(&mut round);
     }
-    let (least, most) = (at(&mut reads, 0.0), at(&mut reads, 1.0));
-    let median = at(&mut calls, 0.5);
-    let honest =
-        |told: bool, ratios: &mut Vec<f64>| (told && !ratios.is_empty()).then(|| at(ratios, 0.5));
+    let each = median(&mut calls);
+    let told =
+        |honest: bool, rates: &mut Vec<f64>| (honest && !rates.is_empty()).then(|| median(rates));
     let on_large_pages = first.page_kib().is_some_and(|kib| kib >= 2048);
+    let moved = (!reads.is_empty()).then(|| at(&mut reads, 1.0) / at(&mut reads, 0.0));
     Ok(Some(Speed {
-        median_us: median / 1e3,
+        median_us: each / 1e3,
         p10_us: at(&mut calls, 0.1) / 1e3,
         p90_us: at(&mut calls, 0.9) / 1e3,
-        packed_gb_s: bytes / median,
-        probe_gb_s: at(&mut reads, 0.5),
-        probe_ratio: honest(
-            mode == Mode::Cold && honesty.of_reads() && on_large_pages,
-            &mut read_ratios,
-        ),
-        probe_moved: most / least,
-        gmac_s: macs / median,
-        peak_gmac_s: (!peaks.is_empty()).then(|| at(&mut peaks, 0.5)),
-        peak_ratio: honest(honesty.of_peaks(), &mut peak_ratios),
+        packed_gb_s: bytes / each,
+        probe_gb_s: told(true, &mut reads),
+        probe_ratio: told(honesty.of_reads() && on_large_pages, &mut read_ratios),
+        probe_moved: moved,
+        gmac_s: macs / each,
+        peak_gmac_s: told(true, &mut peaks),
+        peak_ratio: told(honesty.of_peaks(), &mut peak_ratios),
     }))
+}
+
+/// What a plain read of memory reaches, where weights come from memory.
+fn read(mode: Mode, weights: &Packed, pool: &Pool) -> Option<f64> {
+    (mode == Mode::Cold).then(|| read_gb_s(weights.region(), pool))
 }
 
 /// Bytes of weights that a choice goes through, or twice the last cache.
