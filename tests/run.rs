@@ -143,7 +143,7 @@ fn predictions_are_those_of_inspect() {
     ]);
     assert_eq!(int(&ran, "predicted.macs"), 5 * 128 * 344);
     assert_eq!(int(&ran, "predicted.bops"), 5 * 128 * 344 * 2 * 8);
-    assert_eq!(int(&ran, "predicted.weight_bytes"), 128 * 344 / 4);
+    assert_eq!(int(&ran, "predicted.read_bytes.weights"), 128 * 344 / 4);
     let inspected = json(&[
         "inspect",
         &model,
@@ -311,7 +311,7 @@ fn what_cannot_run_is_an_error_that_says_why() {
     refused(&run(&["run", &tiny]), 2, &["--layer", "15 matrices"]);
     refused(
         &run(&["run", &model, "--kernel", "avx9000"]),
-        3,
+        2,
         &["no kernel `avx9000`", "scalar-2.0"],
     );
     refused(
@@ -336,6 +336,16 @@ fn what_cannot_run_is_an_error_that_says_why() {
         &run(&["run", &model, "--input", &folder.file("none.safetensors")]),
         3,
         &["none.safetensors"],
+    );
+    refused(
+        &run(&["run", &model, "--tokens", "99999999999999"]),
+        2,
+        &["take fewer tokens"],
+    );
+    refused(
+        &run(&["bench-kernel", "--shape", "99999999999999x1x1"]),
+        2,
+        &["no two sizes"],
     );
     refused(
         &run(&["bench-kernel", "--shape", "1x2"]),
@@ -366,6 +376,118 @@ fn what_cannot_run_is_an_error_that_says_why() {
         let weight = folder.write(name, &weight);
         refused(&run(&["run", &weight]), 3, &["fc", "row 0, column 2"]);
     }
+}
+
+#[test]
+fn a_matrix_without_rows_or_columns_is_refused() {
+    let folder = Folder::new();
+    for shape in [[8, 0], [0, 4]] {
+        let model = folder.write(
+            "m.safetensors",
+            floats(&[("fc.weight", &shape, Vec::new())]),
+        );
+        refused(&run(&["run", &model]), 3, &["fc", "has no product"]);
+    }
+}
+
+#[test]
+fn what_a_config_says_of_scales_is_not_guessed() {
+    let folder = Folder::new();
+    let tiny = fixture("bitnet_tiny/bitlinear");
+    std::fs::copy(
+        format!("{tiny}/model.safetensors"),
+        folder.path().join("model.safetensors"),
+    )
+    .expect("copied");
+    let config = std::fs::read_to_string(format!("{tiny}/config.json")).expect("a config");
+    let layer = "model.layers.0.self_attn.q_proj";
+    let here = folder.file("");
+    for (from, to, says) in [
+        ("\"bitlinear\"", "\"auto_bit_linear\"", "auto_bit_linear"),
+        (
+            "\"linear_class\"",
+            "\"use_rms_norm\": true, \"linear_class\"",
+            "normalize",
+        ),
+    ] {
+        let changed = config.replace(from, to);
+        assert_ne!(changed, config, "{from}");
+        folder.write("config.json", changed);
+        refused(&run(&["run", &here, "--layer", layer]), 3, &[says]);
+    }
+}
+
+#[test]
+fn what_is_read_is_not_written_over() {
+    let (_folder, model, x) = example();
+    refused(
+        &run(&["run", &model, "--out", &model]),
+        2,
+        &["name another file"],
+    );
+    refused(
+        &run(&["run", &model, "--input", &x, "--out", &x]),
+        2,
+        &["name another file"],
+    );
+}
+
+#[test]
+fn a_model_that_cannot_be_predicted_runs_all_the_same() {
+    let (folder, _, _) = example();
+    folder.write(
+        "config.json",
+        r#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": "many"}"#,
+    );
+    let ran = json(&["run", &folder.file(""), "--layer", "fc", "--format", "json"]);
+    assert_eq!(at(&ran, "predicted"), bitcost::value::Value::None);
+    let notes = list(&ran, "notes");
+    assert_eq!(at(&notes[0], "code").as_str(), Some("not_predicted"));
+}
+
+#[test]
+fn what_is_named_twice_is_timed_once() {
+    let args = [
+        "bench-kernel",
+        "--shape",
+        "1x32x16,2x16x16,3x32x16,1x32x16",
+        "--threads",
+        "1",
+        "--kernel",
+        "scalar-2.0,scalar-2.0",
+        "--cold-mib",
+        "1",
+        "--format",
+        "json",
+        "-q",
+    ];
+    let ran = json(&args);
+    let sizes: Vec<_> = list(&ran, "results")
+        .iter()
+        .map(|r| (int(r, "m"), int(r, "n"), int(r, "k")))
+        .collect();
+    // Cold and hot beside each other, shapes as they were named.
+    assert_eq!(
+        sizes,
+        [
+            (1, 32, 16),
+            (1, 32, 16),
+            (2, 16, 16),
+            (2, 16, 16),
+            (3, 32, 16),
+            (3, 32, 16)
+        ]
+    );
+    let codes: Vec<_> = list(&ran, "notes")
+        .iter()
+        .filter_map(|n| at(n, "code").as_str().map(String::from))
+        .collect();
+    assert!(codes.contains(&"not_cold".into()), "{codes:?}");
+    assert!(
+        list(&ran, "results")
+            .iter()
+            .all(|r| at(r, "probe_ratio") == bitcost::value::Value::None)
+    );
 }
 
 #[test]

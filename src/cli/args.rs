@@ -513,6 +513,21 @@ impl LinearClassArg {
             LinearClassArg::Bitlinear => "bitlinear",
         }
     }
+
+    /// The class of a name.
+    pub(super) fn named(name: &str) -> Option<LinearClassArg> {
+        [LinearClassArg::Autobitlinear, LinearClassArg::Bitlinear]
+            .into_iter()
+            .find(|class| class.name() == name)
+    }
+
+    /// What it makes of a stored scale.
+    pub(super) fn rule(self) -> crate::bitlinear::Dequantization {
+        match self {
+            LinearClassArg::Autobitlinear => crate::bitlinear::Dequantization::AutoBitLinear,
+            LinearClassArg::Bitlinear => crate::bitlinear::Dequantization::BitLinear,
+        }
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -639,7 +654,7 @@ pub(super) struct BenchKernelArgs {
     #[arg(long, value_name = "BITS", value_parser = parse_packing)]
     pub packing: Option<crate::kernels::Packing>,
     /// Bytes of weights that cold calls go through, in MiB [default: 512, or four times the last cache]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 14))]
     pub cold_mib: Option<u64>,
     /// Time dense products of another library beside them
     #[arg(long)]
@@ -671,10 +686,19 @@ fn parse_threads(text: &str) -> Result<usize, String> {
     threads.ok_or_else(|| format!("threads are 1 to {MAX_THREADS}"))
 }
 
+/// Numbers of the largest matrix that a measurement or a run may hold: two gigabytes of floats.
+pub(super) const MAX_NUMBERS: usize = 1 << 29;
+
 fn parse_shape(text: &str) -> Result<crate::kernels::measure::Shape, String> {
     let sizes: Option<Vec<usize>> = text.split('x').map(|size| size.parse().ok()).collect();
     match sizes.as_deref() {
         Some(&[m, n, k]) if m > 0 && n > 0 && k > 0 => {
+            let fits = |a: usize, b: usize| a.checked_mul(b).is_some_and(|all| all <= MAX_NUMBERS);
+            if !(fits(m, k) && fits(m, n) && fits(n, k)) {
+                return Err(format!(
+                    "no two sizes of a product may give more than {MAX_NUMBERS} numbers"
+                ));
+            }
             Ok(crate::kernels::measure::Shape { m, n, k })
         }
         _ => Err("a product is tokens, rows and columns, as 1x2560x6912".into()),

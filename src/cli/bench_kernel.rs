@@ -33,16 +33,29 @@ const MOVED: f64 = 1.10;
 impl From<KernelError> for Failure {
     fn from(e: KernelError) -> Failure {
         Failure {
-            exit: Exit::Input,
+            exit: match e {
+                KernelError::Unknown { .. } | KernelError::Lacking { .. } => Exit::Usage,
+                _ => Exit::Input,
+            },
             error: e.into(),
         }
     }
 }
 
 pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
+    if args.baseline && args.format == FormatArg::Csv {
+        return Err(usage(
+            "--format csv has a line for each kernel and no place for --baseline; --format json has",
+        ));
+    }
+    if args.baseline && !cfg!(feature = "baseline") {
+        return Err(usage(
+            "this bitcost was built without the feature `baseline`, which has the other library",
+        ));
+    }
     let device = Device::here();
-    let shapes = shapes(args)?;
-    let kernels = kernels(args)?;
+    let shapes = distinct(shapes(args)?);
+    let kernels = distinct(kernels(args)?);
     let mut notes = Vec::new();
     let threads = threads(args, device.cores, &mut notes);
     let bar = StepBar::new(
@@ -56,8 +69,7 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
     let mut timings = Vec::new();
     let mut honesty: Vec<(usize, Honesty)> = Vec::new();
     let pools: Vec<Pool> = threads.iter().map(|threads| Pool::new(*threads)).collect();
-    let mut layers: Vec<(usize, usize)> = shapes.iter().map(|s| (s.n, s.k)).collect();
-    layers.dedup();
+    let layers: Vec<(usize, usize)> = distinct(shapes.iter().map(|s| (s.n, s.k)).collect());
     for (n, k) in layers {
         for packing in Packing::ALL {
             let of_packing: Vec<Runnable> = kernels
@@ -74,7 +86,10 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
             for pool in &pools {
                 let threads = pool.threads();
                 if honesty.iter().all(|(known, _)| *known != threads) {
-                    honesty.push((threads, Honesty::of(many[0].region(), pool)));
+                    honesty.push((
+                        threads,
+                        Honesty::of(many[0].region(), device.last_cache_bytes, pool),
+                    ));
                 }
                 let probes = &honesty
                     .iter()
@@ -100,7 +115,12 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
             timing.mode == Mode::Hot,
         )
     });
-    notes.extend(remarks(&timings, &honesty));
+    notes.extend(remarks(
+        &timings,
+        &honesty,
+        cold_bytes,
+        device.last_cache_bytes,
+    ));
     let baselines = match args.baseline {
         true => super::baseline::run(&shapes, &threads, cold_bytes)?,
         false => Vec::new(),
@@ -121,7 +141,24 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
         format => bench::table(&bench, format == FormatArg::Markdown),
     };
     write_out(&text, args.output.as_deref())?;
+    if args.format == FormatArg::Csv {
+        // Lines of values have no place for them.
+        for (code, message) in &bench.notes {
+            eprintln!("note [{code}] {message}");
+        }
+    }
     Ok(Exit::Ok)
+}
+
+/// Each once, in the order in which they are first named.
+fn distinct<T: PartialEq>(all: Vec<T>) -> Vec<T> {
+    let mut once: Vec<T> = Vec::new();
+    for it in all {
+        if !once.contains(&it) {
+            once.push(it);
+        }
+    }
+    once
 }
 
 /// One kernel over one shape: checked, then timed cold and hot.
@@ -262,7 +299,12 @@ fn gather(node: &Node<'_>, found: &mut Vec<((usize, usize), Option<u32>)>) {
 }
 
 /// What the reader has to know of the numbers.
-fn remarks(timings: &[Timing], honesty: &[(usize, Honesty)]) -> Vec<(&'static str, String)> {
+fn remarks(
+    timings: &[Timing],
+    honesty: &[(usize, Honesty)],
+    cold_bytes: u64,
+    last_cache_bytes: Option<u64>,
+) -> Vec<(&'static str, String)> {
     let with = |threads: usize| crate::units::counted(threads as u128, "thread");
     let mut notes = Vec::new();
     for (threads, probes) in honesty {
@@ -280,8 +322,8 @@ fn remarks(timings: &[Timing], honesty: &[(usize, Honesty)]) -> Vec<(&'static st
             notes.push((
                 "peak_probe",
                 format!(
-                    "with {} the peak probe reached {over:.3} of two 512-bit products a cycle: the machine is busy or has \
-                     one such unit, and ratios to the peak are not told",
+                    "with {} the peak probe reached {over:.3} of two products a cycle: the machine is busy or has one such \
+                     unit, and ratios to the peak are not told",
                     with(*threads)
                 ),
             ));
@@ -303,6 +345,14 @@ fn remarks(timings: &[Timing], honesty: &[(usize, Honesty)]) -> Vec<(&'static st
                 with(worst.threads),
                 (most - 1.0) * 100.0
             ),
+        ));
+    }
+    if cold_bytes < measure::cold_bytes(last_cache_bytes) {
+        notes.push((
+            "not_cold",
+            "cold calls go through fewer bytes than four times the last cache, or than 512 MiB: some of them come from the \
+             cache, and no ratio to a read of memory is told"
+                .into(),
         ));
     }
     if timings

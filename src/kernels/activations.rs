@@ -50,7 +50,7 @@ impl Activations {
         Ok(it)
     }
 
-    /// Quantizes other tokens into the same memory; there have to be as many.
+    /// Quantizes other tokens into the same memory; there have to be as many. After an error what it holds means nothing.
     pub fn requantize(
         &mut self,
         x: &[f32],
@@ -96,11 +96,19 @@ impl Activations {
         }
         let tokens = numbers / cols;
         let padded = cols.next_multiple_of(PADDED_TO);
+        let bytes = tokens.saturating_mul(padded);
+        let mut codes = Vec::new();
+        let room = codes.try_reserve_exact(bytes);
+        room.map_err(|e| KernelError::Memory {
+            bytes,
+            error: std::io::Error::new(std::io::ErrorKind::OutOfMemory, e),
+        })?;
+        codes.resize(bytes, 0);
         Ok(Activations {
             tokens,
             cols,
             padded,
-            codes: vec![0; tokens * padded],
+            codes,
             sums: vec![0; tokens],
             scales: vec![0.0; tokens],
         })
@@ -279,7 +287,8 @@ fn wide<L: Loop>(it: L) -> L::Out {
         fn avx2<L: Loop>(it: L) -> L::Out {
             it.run()
         }
-        if std::arch::is_x86_feature_detected!("avx512bw")
+        if std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512bw")
             && std::arch::is_x86_feature_detected!("avx512vl")
             && std::arch::is_x86_feature_detected!("avx512dq")
         {

@@ -117,11 +117,19 @@ pub enum KernelError {
         runs: String,
     },
     /// Memory that cannot be had.
-    #[error("{bytes} bytes for packed weights cannot be had: {error}")]
+    #[error("{} for weights or activations cannot be had: {error}; take fewer tokens, or a smaller matrix", size(*.bytes))]
     Memory {
         /// How much.
         bytes: usize,
         /// Why not.
         error: std::io::Error,
     },
+}
+
+/// Bytes, or that they are more than can be counted.
+fn size(bytes: usize) -> String {
+    match bytes {
+        usize::MAX => "more memory than can be addressed".into(),
+        bytes => crate::units::binary(bytes as u128),
+    }
 }

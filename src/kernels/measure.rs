@@ -113,28 +113,32 @@ pub struct Speed {
 pub struct Honesty {
     /// Cycles a nanosecond.
     pub clock_ghz: Option<f64>,
+    /// Bytes below which what is read comes from a cache.
+    pub cold_bytes: u64,
     /// The read probe over a plain read, with as many threads.
     pub read_over_plain: f64,
-    /// The peak of 512-bit products over two instructions a cycle, where there are such.
+    /// The peak of the widest products over two instructions a cycle, where that is what processors do.
     pub peak_over_clock: Option<f64>,
 }
 
 impl Honesty {
     /// Looks at the probes, which read a region of large pages.
-    pub fn of(region: &[u8], pool: &Pool) -> Honesty {
+    pub fn of(region: &[u8], last_cache_bytes: Option<u64>, pool: &Pool) -> Honesty {
         let most = |rate: &dyn Fn() -> f64| (0..5).map(|_| rate()).fold(0.0, f64::max);
-        let (clock, peak) = (
-            clock_ghz().map(|_| most(&|| clock_ghz().unwrap_or(0.0))),
-            most(&|| peak_gmac_s(Isa::Avx512, pool).unwrap_or(0.0)),
-        );
-        let threads = pool.threads() as f64;
+        let clock = clock_ghz().map(|_| most(&|| clock_ghz().unwrap_or(0.0)));
+        // Two vectors of 64 or 32 bytes a cycle; how many an aarch64 core multiplies differs from core to core.
+        let mut widest = [(Isa::Avx512, 128.0), (Isa::Avx2, 64.0)].into_iter();
+        let found = widest.find(|(isa, _)| peak_gmac_s(*isa, pool).is_some());
+        let over = |(isa, each): (Isa, f64)| {
+            let threads = pool.threads() as f64;
+            Some(most(&|| peak_gmac_s(isa, pool).unwrap_or(0.0)) / (clock? * each * threads))
+        };
         Honesty {
             clock_ghz: clock,
+            cold_bytes: cold_bytes(last_cache_bytes),
             read_over_plain: most(&|| read_gb_s(region, pool))
                 / most(&|| plain_read_gb_s(region, pool)),
-            peak_over_clock: clock
-                .filter(|_| peak > 0.0)
-                .map(|clock| peak / (clock * 128.0 * threads)),
+            peak_over_clock: found.and_then(over),
         }
     }
 
@@ -232,6 +236,36 @@ pub fn check(
     })
 }
 
+/// A layer from numbers to numbers, as it is timed.
+struct Call {
+    input: Vec<f32>,
+    x: Activations,
+    out: Vec<f32>,
+}
+
+impl Call {
+    fn new(shape: Shape, pool: &Pool) -> Result<Call, KernelError> {
+        let input = sample_activations(shape.m, shape.k);
+        Ok(Call {
+            x: Activations::quantize(&input, shape.k, Granularity::Token, pool)?,
+            out: vec![0.0; shape.m * shape.n],
+            input,
+        })
+    }
+
+    /// Nanoseconds of one.
+    fn run(&mut self, kernel: Runnable, weights: &Packed, pool: &Pool) -> Result<f64, KernelError> {
+        let scaling = Scaling {
+            rows: RowScale::One(1.0),
+            bias: None,
+        };
+        let start = Instant::now();
+        self.x.requantize(&self.input, Granularity::Token, pool)?;
+        multiply(kernel, weights, &self.x, &scaling, pool, &mut self.out)?;
+        Ok(start.elapsed().as_nanos() as f64)
+    }
+}
+
 /// Times a kernel over copies of one matrix, unless a check found it too slow.
 pub fn time(
     kernel: Runnable,
@@ -248,34 +282,23 @@ pub fn time(
         return Ok(None);
     }
     let (n, k) = (first.rows(), first.cols());
-    let input = sample_activations(tokens, k);
-    let mut x = Activations::quantize(&input, k, Granularity::Token, pool)?;
-    let mut out = vec![0.0; tokens * n];
-    let scaling = Scaling {
-        rows: RowScale::One(1.0),
-        bias: None,
-    };
-    let mut call = |weights: &Packed| -> Result<Duration, KernelError> {
-        let start = Instant::now();
-        x.requantize(&input, Granularity::Token, pool)?;
-        multiply(kernel, weights, &x, &scaling, pool, &mut out)?;
-        Ok(start.elapsed())
-    };
+    let mut call = Call::new(Shape { m: tokens, n, k }, pool)?;
     let rounds = match checked.whole {
         whole if whole > SLOW && mode == Mode::Hot => return Ok(None),
         whole if whole > SLOW => 1,
         _ => ROUNDS,
     };
     if rounds > 1 {
-        call(first)?;
+        call.run(kernel, first, pool)?;
     }
     let peak_isa = kernel.isa;
     let bytes = first.bytes().len() as f64;
     let macs = (tokens * n * k) as f64;
     let (mut calls, mut reads, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     let (mut read_ratios, mut peak_ratios) = (Vec::new(), Vec::new());
-    let mut next = weights.iter().cycle();
     for _ in 0..rounds {
+        // From the first copy on: the read before has left the last ones in the cache.
+        let mut next = weights.iter().cycle();
         let peak = (0..3)
             .filter_map(|_| peak_gmac_s(peak_isa, pool))
             .reduce(f64::max);
@@ -287,7 +310,7 @@ pub fn time(
                 Mode::Cold => next.next().unwrap_or(first),
                 Mode::Hot => first,
             };
-            round.push(call(weights)?.as_nanos() as f64);
+            round.push(call.run(kernel, weights, pool)?);
         }
         // The faster of two reads: one that was kept waiting would flatter the kernel.
         let fastest = before
@@ -308,6 +331,7 @@ pub fn time(
     let told =
         |honest: bool, rates: &mut Vec<f64>| (honest && !rates.is_empty()).then(|| median(rates));
     let on_large_pages = first.page_kib().is_some_and(|kib| kib >= 2048);
+    let from_memory = first.region().len() as u64 >= honesty.cold_bytes;
     let moved = (!reads.is_empty()).then(|| at(&mut reads, 1.0) / at(&mut reads, 0.0));
     Ok(Some(Speed {
         median_us: each / 1e3,
@@ -315,7 +339,10 @@ pub fn time(
         p90_us: at(&mut calls, 0.9) / 1e3,
         packed_gb_s: bytes / each,
         probe_gb_s: told(true, &mut reads),
-        probe_ratio: told(honesty.of_reads() && on_large_pages, &mut read_ratios),
+        probe_ratio: told(
+            honesty.of_reads() && on_large_pages && from_memory,
+            &mut read_ratios,
+        ),
         probe_moved: moved,
         gmac_s: macs / each,
         peak_gmac_s: told(true, &mut peaks),
@@ -339,14 +366,8 @@ pub fn choose(
     last_cache_bytes: Option<u64>,
     pool: &Pool,
 ) -> Result<Runnable, KernelError> {
-    let input = sample_activations(shape.m, shape.k);
-    let mut x = Activations::quantize(&input, shape.k, Granularity::Token, pool)?;
-    let mut out = vec![0.0; shape.m * shape.n];
-    let scaling = Scaling {
-        rows: RowScale::One(1.0),
-        bias: None,
-    };
-    let mut fastest: Option<(Duration, Runnable)> = None;
+    let mut call = Call::new(shape, pool)?;
+    let mut fastest: Option<(f64, Runnable)> = None;
     let wanted = Packing::ALL
         .into_iter()
         .filter(|known| packing.is_none_or(|only| only == *known));
@@ -366,15 +387,12 @@ pub fn choose(
             let mut calls = Vec::new();
             let begun = Instant::now();
             for weights in many.iter().cycle() {
-                let start = Instant::now();
-                x.requantize(&input, Granularity::Token, pool)?;
-                multiply(kernel, weights, &x, &scaling, pool, &mut out)?;
-                calls.push(start.elapsed().as_nanos() as f64);
+                calls.push(call.run(kernel, weights, pool)?);
                 if begun.elapsed() > ROUND * 2 && calls.len() >= 3 {
                     break;
                 }
             }
-            let each = Duration::from_nanos(median(&mut calls) as u64);
+            let each = median(&mut calls);
             if fastest.is_none_or(|(least, _)| each < least) {
                 fastest = Some((each, kernel));
             }

@@ -138,7 +138,8 @@ impl Finish<'_> {
     /// Written once; a kernel calls it from where wider vectors are known.
     #[inline(always)]
     pub(super) fn run(&self, sums: &[i32], out: &mut [f32]) {
-        let number = |sum: i32, scale: f32| (sum - self.sum) as f32 * self.token_scale * scale;
+        // Scales first: a token's may be so small that the sum over it is beyond all numbers, and the product is not.
+        let number = |sum: i32, scale: f32| (sum - self.sum) as f32 * (self.token_scale * scale);
         match self.scaling.rows {
             RowScale::One(scale) => {
                 for (out, sum) in out.iter_mut().zip(sums) {

@@ -21,8 +21,8 @@ struct Job(*const (dyn Fn(usize) + Sync));
 // SAFETY: what it points to is `Sync`, and `Pool::run` keeps it alive until every worker is done.
 unsafe impl Send for Job {}
 
-/// What caller and workers share.
-struct Shared {
+/// What caller and workers both see.
+struct State {
     /// Counts jobs; a worker that sees a new count takes the job.
     jobs: AtomicUsize,
     /// Workers that have not ended the present job.
@@ -38,7 +38,7 @@ struct Shared {
 
 /// Some threads, the caller's among them.
 pub struct Pool {
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<State>>,
     workers: Vec<JoinHandle<()>>,
     running: Mutex<()>,
 }
@@ -64,7 +64,7 @@ impl Pool {
         if threads <= 1 {
             return Pool::alone();
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(State {
             jobs: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
@@ -90,7 +90,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs a function once on every thread, with the thread's number, and waits for all.
+    /// Runs a function once on every thread, with the thread's number, and waits for all. The function must not run another on
+    /// the same pool: its threads are taken.
     pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
         let Some(shared) = &self.shared else {
             job(0);
@@ -101,6 +102,7 @@ impl Pool {
         // returns when the last worker is done with it, even if the caller's part panics.
         let job_of_workers: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(job) };
         shared.busy.store(self.workers.len(), Ordering::Relaxed);
+        shared.failed.store(false, Ordering::Relaxed);
         *lock(&shared.job) = Some(Job(job_of_workers));
         shared.jobs.fetch_add(1, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
@@ -131,7 +133,7 @@ impl Drop for Pool {
 }
 
 /// Waits for the workers when the caller has done its part, or has panicked in it.
-struct Wait<'s>(&'s Shared);
+struct Wait<'s>(&'s State);
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
@@ -157,7 +159,7 @@ fn pause(turns: &mut u32) {
     }
 }
 
-fn work(shared: &Shared, number: usize) {
+fn work(shared: &State, number: usize) {
     let mut seen = 0;
     while let Some(job) = next(shared, &mut seen) {
         let run = || {
@@ -165,15 +167,17 @@ fn work(shared: &Shared, number: usize) {
             let job = unsafe { &*job.0 };
             job(number);
         };
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+        if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
             shared.failed.store(true, Ordering::Relaxed);
+            // What a panic carries may panic when it is dropped, and then the caller would wait for ever.
+            std::mem::forget(payload);
         }
         shared.busy.fetch_sub(1, Ordering::Release);
     }
 }
 
 /// The next job, or the end.
-fn next(shared: &Shared, seen: &mut usize) -> Option<Job> {
+fn next(shared: &State, seen: &mut usize) -> Option<Job> {
     let start = Instant::now();
     let mut turns = 0u32;
     loop {
@@ -234,6 +238,10 @@ mod tests {
     fn a_panic_in_a_worker_reaches_the_caller_and_the_pool_goes_on() {
         let pool = Pool::new(2);
         let panics = std::panic::AssertUnwindSafe(|| pool.run(&|number| assert_eq!(number, 0)));
+        assert!(std::panic::catch_unwind(panics).is_err());
+        pool.run(&|_| {});
+        // The caller's own panic must not be taken for one of the next job's.
+        let panics = std::panic::AssertUnwindSafe(|| pool.run(&|_| panic!("all of them")));
         assert!(std::panic::catch_unwind(panics).is_err());
         pool.run(&|_| {});
     }

@@ -69,7 +69,8 @@ fn peak(isa: Isa) -> Option<Peak> {
     let has = |found: bool, steps: fn(u64), macs| found.then_some(Peak { steps, macs });
     match isa {
         Isa::Avx512 => has(
-            std::arch::is_x86_feature_detected!("avx512vnni"),
+            std::arch::is_x86_feature_detected!("avx512f")
+                && std::arch::is_x86_feature_detected!("avx512vnni"),
             // SAFETY: the line above found the instruction.
             |turns| unsafe { x86::vpdpbusd_zmm(turns) },
             x86::CHAINS * 64,

@@ -8,7 +8,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Calls `job` with ranges that together are `0..count`, each at most `at_once` long. A thread's own are side by side.
+/// Calls `job` with ranges that together are `0..count`, each about `at_once` long where several threads share them. A thread's
+/// own are side by side.
 pub(super) fn chunks(
     pool: &Pool,
     count: usize,

@@ -72,6 +72,12 @@ pub struct Kernel {
 #[derive(Clone, Copy, Debug)]
 pub struct Runnable(&'static Kernel);
 
+impl PartialEq for Runnable {
+    fn eq(&self, other: &Runnable) -> bool {
+        self.name == other.name
+    }
+}
+
 impl Deref for Runnable {
     type Target = Kernel;
     fn deref(&self) -> &Kernel {
@@ -158,7 +164,8 @@ pub static KERNELS: &[Kernel] = &[
         packing: Packing::Planes,
         needs: "AVX-512 F, BW and VNNI",
         runs_here: || {
-            std::arch::is_x86_feature_detected!("avx512bw")
+            std::arch::is_x86_feature_detected!("avx512f")
+                && std::arch::is_x86_feature_detected!("avx512bw")
                 && std::arch::is_x86_feature_detected!("avx512vnni")
         },
         rank: (3, 3),
@@ -173,7 +180,8 @@ pub static KERNELS: &[Kernel] = &[
         packing: Packing::Trits,
         needs: "AVX-512 F, BW, VNNI and VBMI",
         runs_here: || {
-            std::arch::is_x86_feature_detected!("avx512bw")
+            std::arch::is_x86_feature_detected!("avx512f")
+                && std::arch::is_x86_feature_detected!("avx512bw")
                 && std::arch::is_x86_feature_detected!("avx512vnni")
                 && std::arch::is_x86_feature_detected!("avx512vbmi")
         },

@@ -184,11 +184,13 @@ pub fn table(bench: &Bench, markdown: bool) -> String {
     for (threads, honesty) in &bench.honesty {
         let over = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.3}"));
         lines.push(format!(
-            "probes with {}: read {} of a plain read, peak {} of two 512-bit products a cycle at {} GHz",
+            "probes with {}: read {} of a plain read, peak {} of two products a cycle at {} GHz",
             crate::units::counted(*threads as u128, "thread"),
             over(Some(honesty.read_over_plain)),
             over(honesty.peak_over_clock),
-            honesty.clock_ghz.map_or("unknown".into(), |ghz| format!("{ghz:.2}")),
+            honesty
+                .clock_ghz
+                .map_or("unknown".into(), |ghz| format!("{ghz:.2}")),
         ));
     }
     lines.push(String::new());

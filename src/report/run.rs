@@ -1,6 +1,7 @@
 //! The stable JSON of `run` for a layer, and what it prints for people.
 
 use super::table::grid;
+use crate::analysis::{Read, Written};
 use crate::kernels::{Counts, Runnable};
 use crate::units;
 use serde::Serialize;
@@ -17,8 +18,6 @@ pub struct Run {
     pub kernel: Runnable,
     /// Threads.
     pub threads: usize,
-    /// Cores of the machine.
-    pub cores: usize,
     /// Tokens that went in.
     pub tokens: usize,
     /// Features that went out.
@@ -39,6 +38,8 @@ pub struct Run {
     pub predicted: Option<Predicted>,
     /// What a second computation found.
     pub verified: Option<Verified>,
+    /// What the reader has to know.
+    pub notes: Vec<(&'static str, String)>,
 }
 
 /// What the analyzer says of the module, with ternary weights and 8-bit activations.
@@ -52,12 +53,10 @@ pub struct Predicted {
     pub flops: u128,
     /// Bit operations.
     pub bops: u128,
-    /// Bytes of weights that are read.
-    pub weight_bytes: u128,
-    /// Bytes of activations that are read.
-    pub read_bytes: u128,
+    /// Bytes that are read.
+    pub read_bytes: Read,
     /// Bytes that are written.
-    pub write_bytes: u128,
+    pub write_bytes: Written,
 }
 
 /// What a second computation found.
@@ -91,6 +90,13 @@ struct RunJson<'r> {
     predicted: Option<&'r Predicted>,
     verified: Option<bool>,
     weight_error: Option<f64>,
+    notes: Vec<NoteJson<'r>>,
+}
+
+#[derive(Serialize)]
+struct NoteJson<'r> {
+    code: &'static str,
+    message: &'r str,
 }
 
 #[derive(Serialize)]
@@ -157,6 +163,11 @@ pub fn json(run: &Run) -> impl Serialize + '_ {
         predicted: run.predicted.as_ref(),
         verified: run.verified.map(|verified| verified.equal),
         weight_error: run.verified.and_then(|verified| verified.weight_error),
+        notes: run
+            .notes
+            .iter()
+            .map(|(code, message)| NoteJson { code, message })
+            .collect(),
     }
 }
 
@@ -203,18 +214,9 @@ pub fn table(run: &Run) -> String {
         ),
         format!("time     {:.1} us: {:.1} GMAC/s", run.time_us, run.gmac_s()),
     ];
-    if run.threads > run.cores {
-        lines.push(format!(
-            "note     {} threads share {} cores; they wait for each other",
-            run.threads, run.cores
-        ));
-    }
     lines.push(String::new());
-    match &run.predicted {
-        None => lines.push(
-            "the model's tree has no module of this name, so nothing is predicted for it".into(),
-        ),
-        Some(predicted) => lines.push(beside(run, predicted)),
+    if let Some(predicted) = &run.predicted {
+        lines.push(beside(run, predicted));
     }
     if let Some(verified) = run.verified {
         lines.push(String::new());
@@ -229,10 +231,13 @@ pub fn table(run: &Run) -> String {
             ));
         }
     }
+    for (code, message) in &run.notes {
+        lines.push(format!("note [{code}] {}", units::visible(message)));
+    }
     lines.join("\n") + "\n"
 }
 
-/// What is predicted, and what ran.
+/// What is predicted, with 2-bit weights and 8-bit activations, and what ran.
 fn beside(run: &Run, predicted: &Predicted) -> String {
     let grouped = |n: u128| units::grouped(n);
     let macs = run.tokens as u128 * run.rows as u128 * run.cols as u128;
@@ -241,17 +246,17 @@ fn beside(run: &Run, predicted: &Predicted) -> String {
         vec!["BOPs".into(), grouped(predicted.bops), "-".into()],
         vec![
             "weight bytes".into(),
-            grouped(predicted.weight_bytes),
+            grouped(predicted.read_bytes.weights),
             grouped(run.packed_bytes.into()),
         ],
         vec![
             "input bytes".into(),
-            grouped(predicted.read_bytes),
+            grouped(predicted.read_bytes.activations),
             grouped(run.tokens as u128 * run.cols as u128),
         ],
         vec![
             "output bytes".into(),
-            grouped(predicted.write_bytes),
+            grouped(predicted.write_bytes.activations),
             grouped(run.tokens as u128 * run.rows as u128 * 4),
         ],
     ];

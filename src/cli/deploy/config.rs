@@ -40,11 +40,8 @@ impl Before {
                 crate::units::clipped(method.unwrap_or("a method without a name"), 80)
             )));
         }
-        let class = match settings.get("linear_class").and_then(Value::as_str) {
-            Some("autobitlinear") => Some(LinearClassArg::Autobitlinear),
-            Some("bitlinear") => Some(LinearClassArg::Bitlinear),
-            _ => None,
-        };
+        let class = settings.get("linear_class").and_then(Value::as_str);
+        let class = class.and_then(LinearClassArg::named);
         let spared = match settings.get("modules_to_not_convert") {
             Some(Value::List(names)) => names
                 .iter()

@@ -96,6 +96,9 @@ impl Opened {
         let paths: Vec<String> = matrices.iter().map(|weight| path(weight)).collect();
         let weight = match &args.layer {
             None if matrices.len() == 1 => matrices[0],
+            None if matrices.is_empty() => {
+                return Err(input(format!("{}: it has no matrix", self.files.file)));
+            }
             None => {
                 let some: Vec<&str> = paths.iter().take(4).map(String::as_str).collect();
                 return Err(usage(format!(
@@ -141,6 +144,10 @@ impl Opened {
         {
             rows = bias.len();
         }
+        if rows == 0 || cols == 0 {
+            let empty = crate::kernels::KernelError::Empty { rows, cols };
+            return Err(input(format!("{path}: {empty}")));
+        }
         if let Some(asked) = args.out_features {
             let Padding::Rows(most) = weight.padding else {
                 return Err(usage(format!(
@@ -177,33 +184,50 @@ impl Opened {
             0..u64::MAX,
             &mut out,
         );
-        Ok(told.map_err(unreadable)?.then_some(out))
+        match told.map_err(unreadable)? {
+            true => Ok(Some(out)),
+            false => {
+                let reason = weight.without_values(self.checkpoint());
+                let reason = reason.unwrap_or("they are not here");
+                Err(input(format!(
+                    "the numbers of {name} cannot be told: {reason}"
+                )))
+            }
+        }
     }
 
-    /// What the config says of how scales are meant.
+    /// What the config says of how scales are meant, and that nothing else is done to inputs.
     fn linear_class(&self, args: &RunArgs) -> Result<Dequantization, Failure> {
-        let settings = self
-            .files
-            .config
-            .as_deref()
-            .and_then(|config: &Object| config.get("quantization_config"));
-        let named = match settings {
-            Some(Value::Object(settings)) => {
-                match settings.get("linear_class").and_then(Value::as_str) {
-                    Some("autobitlinear") => Some(LinearClassArg::Autobitlinear),
-                    // What transformers takes where nothing is said.
-                    _ => Some(LinearClassArg::Bitlinear),
-                }
-            }
+        let file = &self.files.file;
+        let config = self.files.config.as_deref();
+        let settings = config.and_then(|config: &Object| config.get("quantization_config"));
+        let setting = |key: &str| match settings {
+            Some(Value::Object(settings)) => settings.get(key),
             _ => None,
         };
-        match args.linear_class.or(named) {
-            Some(LinearClassArg::Autobitlinear) => Ok(Dequantization::AutoBitLinear),
-            Some(LinearClassArg::Bitlinear) => Ok(Dequantization::BitLinear),
+        if setting("use_rms_norm") == Some(&Value::Bool(true)) {
+            return Err(input(format!(
+                "{file}: `use_rms_norm` says that layers normalize their inputs, which `run` does not do"
+            )));
+        }
+        if let Some(class) = args.linear_class {
+            return Ok(class.rule());
+        }
+        let is_quantized = matches!(settings, Some(Value::Object(_)));
+        match setting("linear_class") {
+            // What transformers takes where a config of packed weights says nothing.
+            None | Some(Value::None) if is_quantized => Ok(Dequantization::BitLinear),
+            Some(class) => match class.as_str().and_then(LinearClassArg::named) {
+                Some(class) => Ok(class.rule()),
+                None => Err(input(format!(
+                    "{file}: `linear_class` is {}, which is neither autobitlinear nor bitlinear; --linear-class says which is \
+                     meant",
+                    class.describe()
+                ))),
+            },
             None => Err(usage(format!(
-                "{}: no config says whether outputs are multiplied by the stored scale or divided by it; give --linear-class \
-                 autobitlinear or bitlinear",
-                self.files.file
+                "{file}: no config says whether outputs are multiplied by the stored scale or divided by it; give --linear-class \
+                 autobitlinear or bitlinear"
             ))),
         }
     }

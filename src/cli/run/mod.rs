@@ -8,12 +8,12 @@ mod load;
 mod predict;
 mod tensors;
 
-use super::args::{DbFormat, RunArgs};
+use super::args::{DbFormat, MAX_NUMBERS, RunArgs};
 use super::{Exit, Failure, Outcome, database, to_json, usage, write_out};
 use crate::bitlinear::{LayerError, Random};
 use crate::device::Device;
 use crate::kernels::measure::{Shape, choose, median};
-use crate::kernels::{Activations, Isa, Pool, Runnable, best, best_of, by_name};
+use crate::kernels::{Activations, Isa, Packing, Pool, Runnable, TOKENS, best, best_of, by_name};
 use crate::report::run::{Run, Verified, json, table};
 use load::{Loaded, Opened};
 use std::time::{Duration, Instant};
@@ -35,43 +35,54 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     let db = database(&args.module_db)?;
     let opened = Opened::open(args)?;
     let found = opened.find(args)?;
+    tensors::apart(args, &opened)?;
     let x = input_numbers(args, found.cols)?;
-    let tokens = x.numbers.len() / found.cols;
     let shape = Shape {
-        m: tokens,
+        m: x.numbers.len() / found.cols,
         n: found.rows,
         k: found.cols,
     };
-    let threads = args.threads.unwrap_or(device.cores);
-    let pool = Pool::new(threads);
+    fits(shape)?;
+    let (predicted, mut notes) = predict::of(&db, &opened, &found.path, shape.m);
+    let pool = Pool::new(args.threads.unwrap_or(device.cores));
+    if pool.threads() > device.cores {
+        notes.push((
+            "more_threads_than_cores",
+            format!(
+                "{} threads share {} cores; they wait for each other",
+                pool.threads(),
+                device.cores
+            ),
+        ));
+    }
     let kernel = kernel(args, shape, &device, &pool)?;
     let loaded = found.load(args, kernel.packing)?;
-    let (out, time) = timed(&loaded, &x.numbers, kernel, &pool)?;
+    let (out, time_us) = timed(&loaded, &x.numbers, kernel, &pool)?;
     let verified = match args.verify {
         true => Some(verify(&loaded, &x.numbers, &out, kernel, &pool)?),
         false => None,
     };
-    if let Some(path) = &args.out {
-        tensors::write(path, &x.shape, found.rows, &out)?;
-    }
     let run = Run {
         layer: found.path.clone(),
         checkpoint: opened.id(),
         source: loaded.source,
         kernel,
         threads: pool.threads(),
-        cores: device.cores,
-        tokens,
-        rows: found.rows,
-        cols: found.cols,
+        tokens: shape.m,
+        rows: shape.n,
+        cols: shape.k,
         counts: loaded.layer.counts(),
         scales: loaded.layer.scales().to_vec(),
         rule: loaded.rule,
         packed_bytes: loaded.layer.bytes(),
-        time_us: time,
-        predicted: predict::of(&db, &opened, &found.path, tokens)?,
+        time_us,
+        predicted,
         verified,
+        notes,
     };
+    if let Some(path) = &args.out {
+        tensors::write(path, &x.shape, found.rows, &out)?;
+    }
     if !args.quiet {
         let text = match args.format {
             DbFormat::Json => to_json(&json(&run))?,
@@ -79,10 +90,37 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         };
         write_out(&text, None)?;
     }
-    Ok(match run.verified {
-        Some(Verified { equal: false, .. }) => Exit::Failed,
-        _ => Exit::Ok,
-    })
+    match run.verified {
+        Some(Verified { equal: false, .. }) => {
+            eprintln!(
+                "verify: {} gives other numbers than the scalar kernel: this is a fault of bitcost",
+                kernel.name
+            );
+            Ok(Exit::Failed)
+        }
+        _ => Ok(Exit::Ok),
+    }
+}
+
+/// Whether input and output are of a size that anybody means.
+fn fits(shape: Shape) -> Result<(), Failure> {
+    let most = MAX_NUMBERS;
+    for (what, sides) in [
+        ("input", (shape.m, shape.k)),
+        ("output", (shape.m, shape.n)),
+    ] {
+        if sides
+            .0
+            .checked_mul(sides.1)
+            .is_none_or(|count| count > most)
+        {
+            return Err(usage(format!(
+                "an {what} of {} x {} numbers is more than {most}; take fewer tokens",
+                sides.0, sides.1
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What goes in: the numbers of a file, or such as a seed gives.
@@ -90,39 +128,31 @@ fn input_numbers(args: &RunArgs, cols: usize) -> Result<tensors::Input, Failure>
     if let Some(path) = &args.input {
         return tensors::read(path, cols);
     }
-    let count = args.tokens.checked_mul(cols);
-    let count = count.filter(|count| *count <= MAX_INPUT);
-    let count = count.ok_or_else(|| {
-        usage(format!(
-            "--tokens: an input has at most {MAX_INPUT} numbers"
-        ))
+    fits(Shape {
+        m: args.tokens,
+        n: 1,
+        k: cols,
     })?;
     let mut random = Random::seeded(args.seed);
     Ok(tensors::Input {
         shape: vec![args.tokens, cols],
-        numbers: (0..count).map(|_| random.normal()).collect(),
+        numbers: (0..args.tokens * cols).map(|_| random.normal()).collect(),
     })
 }
-
-/// Numbers of the largest input: two gigabytes of them.
-const MAX_INPUT: usize = 1 << 29;
 
 /// The kernel that was asked for, or the one that is fastest here for such a product.
 fn kernel(args: &RunArgs, shape: Shape, device: &Device, pool: &Pool) -> Result<Runnable, Failure> {
     let Some(name) = &args.kernel else {
         return Ok(match shape.m {
-            // A prompt is bound by multipliers, which are known; a token by memory, which is not.
-            2.. => best(
-                args.packing.unwrap_or(crate::kernels::Packing::Planes),
-                shape.m,
-            ),
+            // A whole block of tokens is bound by multipliers, which are known; fewer by memory, which is not.
+            TOKENS.. => best(args.packing.unwrap_or(Packing::Planes), shape.m),
             _ => choose(shape, args.packing, device.last_cache_bytes, pool)?,
         });
     };
     let kernel = by_name(name)?;
     match args.packing {
         Some(packing) if packing != kernel.packing => Err(usage(format!(
-            "--kernel {name} reads weights of {} bits, --packing asks for {}",
+            "kernel {name}, of --kernel or BITCOST_KERNEL, reads weights of {} bits, --packing asks for {}",
             kernel.packing.name(),
             packing.name()
         ))),

@@ -1,13 +1,41 @@
 //! Inputs from a file, outputs into one: single tensors of floats.
 
+use super::super::args::RunArgs;
 use super::super::{Failure, input, usage};
-use crate::checkpoint::packed::{Settings as Packing, weights};
+use super::load::Opened;
+use crate::checkpoint::packed::{Settings as Packed, weights};
 use crate::checkpoint::scan::{Wanted, values};
 use crate::checkpoint::write::{Planned, Writer};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::dtype::StoredType;
 use crate::source::{self, Settings};
 use std::path::Path;
+
+/// Refuses to write the output over what is read.
+pub(super) fn apart(args: &RunArgs, opened: &Opened) -> Result<(), Failure> {
+    let Some(Ok(out)) = args.out.as_ref().map(std::fs::canonicalize) else {
+        return Ok(());
+    };
+    let files = opened.headers.checkpoint.files.iter();
+    let mut read = files
+        .filter_map(|file| file.path.clone())
+        .chain(args.input.iter().map(|text| split(text).0.into()));
+    match read.any(|path| std::fs::canonicalize(path).is_ok_and(|path| path == out)) {
+        true => Err(usage(format!(
+            "--out {} is what is read; name another file",
+            out.display()
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// `FILE` or `FILE:NAME`, taken apart.
+fn split(text: &str) -> (String, Option<&str>) {
+    match text.rsplit_once(".safetensors:") {
+        Some((file, name)) => (format!("{file}.safetensors"), Some(name)),
+        None => (text.to_string(), None),
+    }
+}
 
 /// What goes into a layer: `[.., features]`.
 pub(super) struct Input {
@@ -17,10 +45,7 @@ pub(super) struct Input {
 
 /// Reads the only tensor of a file, or `FILE:NAME`.
 pub(super) fn read(text: &str, features: usize) -> Result<Input, Failure> {
-    let (file, name) = match text.rsplit_once(".safetensors:") {
-        Some((file, name)) => (format!("{file}.safetensors"), Some(name)),
-        None => (text.to_string(), None),
-    };
+    let (file, name) = split(text);
     let fail = |reason: String| input(format!("--input {file}: {reason}"));
     let wanted = source::Wanted {
         offline: true,
@@ -33,7 +58,7 @@ pub(super) fn read(text: &str, features: usize) -> Result<Input, Failure> {
         .ok_or_else(|| fail("there are no tensors here".into()))?;
     let checkpoint = Checkpoint::open(place).map_err(|e| fail(e.to_string()))?;
     let checkpoint = checkpoint.ok_or_else(|| fail("there are no tensors here".into()))?;
-    let all = weights(&checkpoint, &Packing::default());
+    let all = weights(&checkpoint, &Packed::default());
     let weight = match (name, &all.weights[..]) {
         (Some(name), _) => all.get(name).ok_or_else(|| {
             let names = all.weights.iter().map(|weight| &*weight.name);

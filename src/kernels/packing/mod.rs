@@ -80,11 +80,6 @@ impl Packing {
         cols.div_ceil(self.block_cols()) * BLOCK_BYTES
     }
 
-    /// Bytes of a matrix.
-    pub fn bytes(self, rows: usize, cols: usize) -> usize {
-        rows.div_ceil(ROWS) * self.group_bytes(cols)
-    }
-
     /// The code of a plane of a byte.
     pub fn code(self, byte: u8, plane: usize) -> u8 {
         match self {
@@ -224,7 +219,7 @@ impl Packed {
     }
 
     /// The rows of some groups alone, where they lie.
-    pub fn part(&self, groups: Range<usize>) -> Packed {
+    pub(super) fn part(&self, groups: Range<usize>) -> Packed {
         let each = self.packing.group_bytes(self.cols);
         let start = self.range.start;
         Packed {
