@@ -33,6 +33,8 @@
 #![allow(unsafe_code)]
 
 mod activations;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod error;
 mod multiply;
 pub mod packing;
