@@ -36,6 +36,8 @@
 #![allow(unsafe_code)]
 
 mod activations;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod error;
 pub mod measure;
 mod multiply;

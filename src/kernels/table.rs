@@ -229,6 +229,84 @@ pub static KERNELS: &[Kernel] = &[
         some: super::x86::avx2_trits::some,
         finish: super::x86::avx2::finish,
     },
+    #[cfg(target_arch = "aarch64")]
+    Kernel {
+        name: "i8mm-2.0",
+        isa: Isa::I8mm,
+        packing: Packing::Planes,
+        needs: "the dot products and matrix products of bytes (DotProd, I8MM)",
+        runs_here: || {
+            std::arch::is_aarch64_feature_detected!("dotprod")
+                && std::arch::is_aarch64_feature_detected!("i8mm")
+        },
+        rank: (3, 3),
+        one: super::arm::dotprod::one::<false>,
+        some: super::arm::i8mm::some::<false>,
+        finish,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Kernel {
+        name: "i8mm-1.6",
+        isa: Isa::I8mm,
+        packing: Packing::Trits,
+        needs: "the dot products and matrix products of bytes (DotProd, I8MM)",
+        runs_here: || {
+            std::arch::is_aarch64_feature_detected!("dotprod")
+                && std::arch::is_aarch64_feature_detected!("i8mm")
+        },
+        rank: (3, 3),
+        one: super::arm::dotprod::one::<true>,
+        some: super::arm::i8mm::some::<true>,
+        finish,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Kernel {
+        name: "dotprod-2.0",
+        isa: Isa::DotProd,
+        packing: Packing::Planes,
+        needs: "the dot products of bytes (DotProd)",
+        runs_here: || std::arch::is_aarch64_feature_detected!("dotprod"),
+        rank: (2, 2),
+        one: super::arm::dotprod::one::<false>,
+        some: super::arm::dotprod::some::<false>,
+        finish,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Kernel {
+        name: "dotprod-1.6",
+        isa: Isa::DotProd,
+        packing: Packing::Trits,
+        needs: "the dot products of bytes (DotProd)",
+        runs_here: || std::arch::is_aarch64_feature_detected!("dotprod"),
+        rank: (2, 2),
+        one: super::arm::dotprod::one::<true>,
+        some: super::arm::dotprod::some::<true>,
+        finish,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Kernel {
+        name: "neon-2.0",
+        isa: Isa::Neon,
+        packing: Packing::Planes,
+        needs: "NEON",
+        runs_here: || std::arch::is_aarch64_feature_detected!("neon"),
+        rank: (1, 1),
+        one: super::arm::neon::one::<false>,
+        some: super::arm::neon::some::<false>,
+        finish,
+    },
+    #[cfg(target_arch = "aarch64")]
+    Kernel {
+        name: "neon-1.6",
+        isa: Isa::Neon,
+        packing: Packing::Trits,
+        needs: "NEON",
+        runs_here: || std::arch::is_aarch64_feature_detected!("neon"),
+        rank: (1, 1),
+        one: super::arm::neon::one::<true>,
+        some: super::arm::neon::some::<true>,
+        finish,
+    },
 ];
 
 /// The kernels that this machine runs, found once.

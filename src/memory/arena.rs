@@ -26,7 +26,7 @@ impl Arena {
         let map = MmapMut::map_anon(asked)?;
         let start = map.as_ptr().align_offset(HUGE_PAGE);
         // A hint: where there are no huge pages the region works as well, only slower, and `page_kib` tells.
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Arena { map, start, bytes })
     }
