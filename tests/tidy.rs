@@ -18,6 +18,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("checkpoint", 2),
     ("kernels", 2),
     ("formula", 1),
+    ("cost", 1),
     ("memory", 1),
     ("device", 1),
     ("source", 1),
@@ -27,11 +28,13 @@ const LEVELS: &[(&str, u8)] = &[
     ("dtype", 0),
     ("glob", 0),
     ("channels", 0),
+    ("bops", 0),
 ];
 
 /// Imports that the picture names as exceptions.
 const ALLOWED: &[(&str, &str)] = &[
     ("source", "formula"),
+    ("cost", "formula"),
     ("json", "value"),
     ("units", "json"),
     ("units", "value"),

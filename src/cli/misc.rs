@@ -15,6 +15,11 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("fetch", include_str!("../report/schemas/fetch.json")),
     ("compare", include_str!("../report/schemas/compare.json")),
     ("stats", include_str!("../report/schemas/stats.json")),
+    ("estimate", include_str!("../report/schemas/estimate.json")),
+    (
+        "estimate-precisions",
+        include_str!("../report/schemas/estimate-precisions.json"),
+    ),
 ];
 
 pub(super) fn schema(args: &SchemaArgs) -> Outcome {

@@ -5,6 +5,7 @@ pub mod column;
 pub mod compare;
 pub mod csv;
 pub mod db;
+pub mod estimate;
 pub mod explain;
 pub mod json;
 pub mod table;
