@@ -35,12 +35,10 @@ impl From<Fault> for CostError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Two shapes that do not go together, such as a product of 128x32 and 33x8.
-    #[error("{left} and {right} do not fit: {need}")]
+    #[error("{} and {} do not fit: {need}", shapes.0, shapes.1)]
     Shapes {
-        /// The first.
-        left: Shape,
-        /// The second.
-        right: Shape,
+        /// The two.
+        shapes: Box<(Shape, Shape)>,
         /// What the operation asks for.
         need: String,
     },
@@ -48,7 +46,7 @@ pub enum Fault {
     #[error("{shape} does not fit: {need}")]
     Rank {
         /// The shape.
-        shape: Shape,
+        shape: Box<Shape>,
         /// What the operation asks for.
         need: &'static str,
     },
@@ -79,4 +77,22 @@ pub enum Fault {
     /// Values that cannot be meant, such as a window larger than what it moves over.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl Fault {
+    /// Two shapes that do not go together.
+    pub(super) fn shapes(left: Shape, right: Shape, need: impl Into<String>) -> Fault {
+        Fault::Shapes {
+            shapes: Box::new((left, right)),
+            need: need.into(),
+        }
+    }
+
+    /// A shape with too few sides.
+    pub(super) fn rank(shape: Shape, need: &'static str) -> Fault {
+        Fault::Rank {
+            shape: Box::new(shape),
+            need,
+        }
+    }
 }

@@ -40,7 +40,7 @@ pub use chain::{Chain, ChainError, ChainFile, MAX_BLOCKS, options};
 pub use element::{ACTIVATIONS, Element, Widths, activation};
 pub use error::{CostError, Fault};
 pub use operand::{MAX_RANK, Operand, Shape};
-pub use precision::Precision;
+pub use precision::{Precision, Pruned};
 pub use primitives::{Convolution, Share, Window};
 pub use register::{
     BIAS, Bias, BitCostRegister, Conventions, KEYS, Layer, Operation, Scope, Totals, Weights,

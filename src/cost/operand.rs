@@ -69,11 +69,11 @@ impl Shape {
                 (x, y) if x == y || y == 1 => x,
                 (1, y) => y,
                 _ => {
-                    return Err(Fault::Shapes {
-                        left: *self,
-                        right: *other,
-                        need: "their sides, from the last, have to be equal or 1".into(),
-                    });
+                    return Err(Fault::shapes(
+                        *self,
+                        *other,
+                        "their sides, from the last, have to be equal or 1",
+                    ));
                 }
             };
         }
@@ -137,11 +137,11 @@ impl Operand {
     pub fn reshape(self, sides: &[u64]) -> Result<Operand, Fault> {
         let shape = Shape::new(sides)?;
         if shape.elements()? != self.elements()? {
-            return Err(Fault::Shapes {
-                left: self.shape,
-                right: shape,
-                need: "a reshape keeps the number of elements".into(),
-            });
+            return Err(Fault::shapes(
+                self.shape,
+                shape,
+                "a reshape keeps the number of elements",
+            ));
         }
         Ok(self.shaped(shape))
     }
@@ -150,10 +150,7 @@ impl Operand {
     pub fn transpose(self) -> Result<Operand, Fault> {
         match self.shape.sides() {
             [.., a, b] => Ok(self.shaped(self.shape.with_last(&[*b, *a])?)),
-            _ => Err(Fault::Rank {
-                shape: self.shape,
-                need: "a transposition needs two sides",
-            }),
+            _ => Err(Fault::rank(self.shape, "a transposition needs two sides")),
         }
     }
 }

@@ -36,12 +36,21 @@ pub enum Precision {
         activation: u32,
     },
     /// Signed binary: a sign for each weight and a mask of those that are left.
-    SignedBinary {
-        /// Pruned parts of the weights,
-        pruned: u128,
-        /// of so many.
-        of: u128,
-    },
+    SignedBinary(Pruned),
+}
+
+/// A share of pruned weights, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    parts: u128,
+    of: u128,
+}
+
+impl Pruned {
+    /// So many parts of at least as many, of which there is at least one and at most a billion.
+    pub fn new(parts: u128, of: u128) -> Option<Pruned> {
+        (of > 0 && parts <= of && of <= MOST_PARTS).then_some(Pruned { parts, of })
+    }
 }
 
 /// Bits of a ternary weight in storage and in a product.
@@ -51,7 +60,7 @@ const QUANTIZED_BITS: u32 = 8;
 /// Bits of a dense weight, where nothing else is said.
 const DENSE_BITS: u32 = 32;
 /// The finest share that is read: a billionth.
-const MOST_PARTS: i128 = 1_000_000_000;
+const MOST_PARTS: u128 = 1_000_000_000;
 
 /// The forms that can be written, for messages.
 const FORMS: &str =
@@ -117,14 +126,14 @@ impl Precision {
         match self {
             Precision::Dense { weight } | Precision::Quantize { weight, .. } => weight,
             Precision::Ternary { .. } => TERNARY_BITS,
-            Precision::SignedBinary { .. } => 1,
+            Precision::SignedBinary(_) => 1,
         }
     }
 
     /// Bits of a weight in storage: a signed binary one has its bit of the mask.
     pub fn stored_bits(self) -> u32 {
         match self {
-            Precision::SignedBinary { .. } => 2,
+            Precision::SignedBinary(_) => 2,
             other => other.weight_bits(),
         }
     }
@@ -135,7 +144,7 @@ impl Precision {
             Precision::Quantize { activation, .. } | Precision::Ternary { activation } => {
                 Some(activation)
             }
-            Precision::Dense { .. } | Precision::SignedBinary { .. } => None,
+            Precision::Dense { .. } | Precision::SignedBinary(_) => None,
         }
     }
 
@@ -143,7 +152,7 @@ impl Precision {
     pub fn scales(self) -> u32 {
         match self {
             Precision::Dense { .. } => 0,
-            Precision::Ternary { .. } | Precision::SignedBinary { .. } => 1,
+            Precision::Ternary { .. } | Precision::SignedBinary(_) => 1,
             Precision::Quantize { .. } => 2,
         }
     }
@@ -151,7 +160,7 @@ impl Precision {
     /// The share of the MACs that is left, as numerator and denominator.
     pub fn kept(self) -> (u128, u128) {
         match self {
-            Precision::SignedBinary { pruned, of } => (of - pruned, of),
+            Precision::SignedBinary(pruned) => (pruned.of - pruned.parts, pruned.of),
             _ => (1, 1),
         }
     }
@@ -168,13 +177,8 @@ fn pruned(text: &str) -> Option<Precision> {
         Value::Ratio(ratio) => ratio.parts(),
         _ => return None,
     };
-    if !(0..=of).contains(&pruned) || of > MOST_PARTS {
-        return None;
-    }
-    Some(Precision::SignedBinary {
-        pruned: pruned.unsigned_abs(),
-        of: of.unsigned_abs(),
-    })
+    let pruned = Pruned::new(u128::try_from(pruned).ok()?, u128::try_from(of).ok()?)?;
+    Some(Precision::SignedBinary(pruned))
 }
 
 impl Default for Precision {
@@ -196,8 +200,8 @@ impl fmt::Display for Precision {
                 activation: QUANTIZED_BITS,
             } => f.write_str("ternary"),
             Precision::Ternary { activation } => write!(f, "ternary_{activation}"),
-            Precision::SignedBinary { pruned, of } => {
-                write!(f, "SB_{}", pruned as f64 / of as f64)
+            Precision::SignedBinary(pruned) => {
+                write!(f, "SB_{}", pruned.parts as f64 / pruned.of as f64)
             }
         }
     }

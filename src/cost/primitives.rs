@@ -22,7 +22,7 @@ impl Share {
     pub const ALL: Share = Share { kept: 1, of: 1 };
 
     fn part(self, whole: u128) -> Option<u128> {
-        Some(whole.checked_mul(self.kept)? / self.of)
+        whole.checked_mul(self.kept)?.checked_div(self.of)
     }
 }
 
@@ -220,22 +220,15 @@ impl BitCostRegister {
         let &[inputs, outputs] = weight.sides() else {
             return self.at(
                 "linear",
-                Err(Fault::Rank {
-                    shape: weight,
-                    need: "the weight of a linear layer has two sides",
-                }),
+                Err(Fault::rank(
+                    weight,
+                    "the weight of a linear layer has two sides",
+                )),
             );
         };
         if x.shape.last() != inputs {
             let need = format!("the layer takes {inputs} features");
-            return self.at(
-                "linear",
-                Err(Fault::Shapes {
-                    left: x.shape,
-                    right: weight,
-                    need,
-                }),
-            );
+            return self.at("linear", Err(Fault::shapes(x.shape, weight, need)));
         }
         let result = self.at("linear", x.shape.with_last(&[outputs]))?;
         let elements = self.at("linear", x.elements())?;
@@ -252,13 +245,7 @@ impl BitCostRegister {
     ) -> Result<Operand, CostError> {
         let &[.., length, channels] = x.shape.sides() else {
             let need = "a convolution of sequences takes positions x channels";
-            return self.at(
-                name,
-                Err(Fault::Rank {
-                    shape: x.shape,
-                    need,
-                }),
-            );
+            return self.at(name, Err(Fault::rank(x.shape, need)));
         };
         let positions = self.at(name, how.positions(length))?;
         let result = self.at(name, x.shape.with_last(&[positions, how.outputs]))?;
@@ -289,10 +276,10 @@ impl BitCostRegister {
             &[.., channels, height, width] => Ok([channels, height, width]),
             _ => self.at(
                 name,
-                Err(Fault::Rank {
-                    shape: x.shape,
-                    need: "an image has channels x height x width",
-                }),
+                Err(Fault::rank(
+                    x.shape,
+                    "an image has channels x height x width",
+                )),
             ),
         }
     }
@@ -355,23 +342,19 @@ impl BitCostRegister {
         b: Operand,
         share: Share,
     ) -> Result<Operand, CostError> {
-        let misfit = |need: String| Fault::Shapes {
-            left: a.shape,
-            right: b.shape,
-            need,
-        };
+        let misfit = |need: &str| Fault::shapes(a.shape, b.shape, need);
         let &[.., rows, inner] = &[&[1], a.shape.sides()].concat()[..] else {
-            return self.at("matmul", Err(misfit("a product needs two sides".into())));
+            return self.at("matmul", Err(misfit("a product needs two sides")));
         };
         let &[.., other, columns] = b.shape.sides() else {
             return self.at(
                 "matmul",
-                Err(misfit("the right of a product needs two sides".into())),
+                Err(misfit("the right of a product needs two sides")),
             );
         };
         if inner != other {
             let need = format!("the inner sides of a product are equal, not {inner} and {other}");
-            return self.at("matmul", Err(misfit(need)));
+            return self.at("matmul", Err(misfit(&need)));
         }
         let product = || -> Result<Shape, Fault> {
             let left = match a.shape.sides() {
@@ -387,8 +370,7 @@ impl BitCostRegister {
         };
         let result = self.at(
             "matmul",
-            product()
-                .map_err(|_| misfit("the sides before the last two have to be equal or 1".into())),
+            product().map_err(|_| misfit("the sides before the last two have to be equal or 1")),
         )?;
         let outputs = self.at("matmul", result.elements())?;
         let macs = outputs
@@ -540,25 +522,15 @@ impl BitCostRegister {
     /// multiplied by a factor and takes up an update. Gives the states of all positions.
     pub fn scan(&mut self, factors: Operand, updates: Operand) -> Result<Operand, CostError> {
         if factors.shape != updates.shape {
-            let need = "a scan takes as many factors as updates".into();
+            let need = "a scan takes as many factors as updates";
             return self.at(
                 "scan",
-                Err(Fault::Shapes {
-                    left: factors.shape,
-                    right: updates.shape,
-                    need,
-                }),
+                Err(Fault::shapes(factors.shape, updates.shape, need)),
             );
         }
         let &[.., positions, a, b] = factors.shape.sides() else {
             let need = "a scan needs positions and two sides of a state";
-            return self.at(
-                "scan",
-                Err(Fault::Rank {
-                    shape: factors.shape,
-                    need,
-                }),
-            );
+            return self.at("scan", Err(Fault::rank(factors.shape, need)));
         };
         let sides = factors.shape.sides();
         let state = [&sides[..sides.len() - 3], &[a, b]].concat();
@@ -584,13 +556,7 @@ impl BitCostRegister {
     pub fn pad(&mut self, x: Operand, zeros: u64) -> Result<Operand, CostError> {
         let &[.., positions, features] = x.shape.sides() else {
             let need = "padding needs positions x features";
-            return self.at(
-                "pad",
-                Err(Fault::Rank {
-                    shape: x.shape,
-                    need,
-                }),
-            );
+            return self.at("pad", Err(Fault::rank(x.shape, need)));
         };
         let padded = positions
             .checked_add(zeros)
@@ -607,15 +573,8 @@ impl BitCostRegister {
                 s.checked_add(*t).map(|positions| [positions, *f])
             }
             _ => {
-                let need = "joined operands differ in their positions only".into();
-                return self.at(
-                    "concat",
-                    Err(Fault::Shapes {
-                        left: a.shape,
-                        right: b.shape,
-                        need,
-                    }),
-                );
+                let need = "joined operands differ in their positions only";
+                return self.at("concat", Err(Fault::shapes(a.shape, b.shape, need)));
             }
         };
         let joined = self.at("concat", joined.ok_or(Fault::Overflow("joined positions")))?;

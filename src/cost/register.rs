@@ -7,6 +7,7 @@
 //! The first thing of a name in its scope is called just so, the next `name_2`.
 
 use super::element::{Element, Widths};
+use super::operand::width;
 use super::{CostError, Fault, Operand, Precision, Shape};
 use crate::bops::{ACCUMULATOR_BITS, Bops, BopsKey, Multiplied};
 use crate::formula::did_you_mean;
@@ -391,6 +392,7 @@ impl BitCostRegister {
         let precision = weights.precision.unwrap_or(Precision::Dense {
             weight: self.conventions.accumulator_bits,
         });
+        width(precision.weight_bits()).map_err(|fault| self.error(name, fault))?;
         let numbers = weights
             .shape
             .elements()

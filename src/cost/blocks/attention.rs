@@ -133,11 +133,7 @@ pub(super) fn attend(
     r: &mut BitCostRegister,
 ) -> Result<Operand, CostError> {
     let &[.., positions, features] = x.shape.sides() else {
-        return Err(Fault::Rank {
-            shape: x.shape,
-            need: "attention needs positions x features",
-        }
-        .into());
+        return Err(Fault::rank(x.shape, "attention needs positions x features").into());
     };
     let wide = |count: u64| {
         let all = count.checked_mul(heads.depth);

@@ -114,7 +114,7 @@ pub const BLOCKS: &[Block] = &[
     },
     Block {
         name: "conv1d",
-        doc: "a convolution of positions x channels; padding=same keeps the positions",
+        doc: "a convolution of positions x channels",
         read: |a| {
             let how = convolution::read(a)?;
             Ok(Box::new(move |x, register| {

@@ -42,10 +42,10 @@ struct Steps {
 fn steps(x: Operand, hidden: u64, register: &BitCostRegister) -> Result<Steps, Fault> {
     let sides = x.shape.sides();
     let [outer @ .., positions, features] = sides else {
-        return Err(Fault::Rank {
-            shape: x.shape,
-            need: "a recurrent cell needs positions x features",
-        });
+        return Err(Fault::rank(
+            x.shape,
+            "a recurrent cell needs positions x features",
+        ));
     };
     let bits = register.conventions().accumulator_bits;
     let of = |sides: &[u64], bits| Operand::new(&[outer, sides].concat(), bits);

@@ -60,13 +60,10 @@ pub fn selective(
     register: &mut BitCostRegister,
 ) -> Result<Operand, CostError> {
     let [outer @ .., positions, features] = x.shape.sides() else {
-        return Err(Fault::Rank {
-            shape: x.shape,
-            need: "a state space layer needs positions x features",
-        }
-        .into());
+        return Err(Fault::rank(x.shape, "a state space layer needs positions x features").into());
     };
     let (positions, features) = (*positions, *features);
+    let reach = o.kernel.checked_sub(1).ok_or(Fault::Zero("a kernel"))?;
     let too_many = || Fault::Overflow("the features inside");
     let inner = o.inner.or(features.checked_mul(2)).ok_or_else(too_many)?;
     let both = inner.checked_mul(2).ok_or_else(too_many)?;
@@ -90,7 +87,7 @@ pub fn selective(
         let convolution = Convolution {
             outputs: inner,
             kernel: o.kernel,
-            padding: Some(o.kernel - 1),
+            padding: Some(reach),
             groups: inner,
             biased: o.biased.0,
             ..Convolution::default()

@@ -29,11 +29,7 @@ impl Ssm {
 /// A, B and C of the state, D and the step size of the features, all from the input; a scan; a product with C; the skip D.
 pub fn ssm(x: Operand, o: &Ssm, register: &mut BitCostRegister) -> Result<Operand, CostError> {
     let [outer @ .., positions, features] = x.shape.sides() else {
-        return Err(Fault::Rank {
-            shape: x.shape,
-            need: "a state space layer needs positions x features",
-        }
-        .into());
+        return Err(Fault::rank(x.shape, "a state space layer needs positions x features").into());
     };
     let (positions, features) = (*positions, *features);
     let with = |operand: Operand, sides: [u64; 3]| operand.reshape(&[outer, &sides].concat());

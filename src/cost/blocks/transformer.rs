@@ -71,11 +71,11 @@ impl Transformer {
 pub(super) fn checked_features(x: Operand, model_dim: Option<u64>) -> Result<u64, Fault> {
     let features = x.shape.last();
     match model_dim {
-        Some(wanted) if wanted != features => Err(Fault::Shapes {
-            left: x.shape,
-            right: x.shape.with_last(&[wanted])?,
-            need: format!("model_dim is {wanted}, and {features} features flow in"),
-        }),
+        Some(wanted) if wanted != features => Err(Fault::shapes(
+            x.shape,
+            x.shape.with_last(&[wanted])?,
+            format!("model_dim is {wanted}, and {features} features flow in"),
+        )),
         _ => Ok(features),
     }
 }
