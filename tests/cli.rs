@@ -1592,7 +1592,7 @@ fn comparisons_and_statistics_conform_to_their_schemas() {
 #[test]
 fn estimates_conform_to_their_schemas() {
     let chain =
-        "embedding(rows=9, features=8); mlp(hiddens=[4]); lstm(hidden=3); transformer(heads=2)";
+        "embedding(rows=9, features=8); mlp(hiddens=[4]); lstm(hidden=4); transformer(heads=2)";
     let estimate = ["estimate", "--input", "5", chain, "--format", "json"];
     conforms("estimate", &estimate);
     let uneven = ["--precision", "SB_0.3", "--bops", "psqs"];

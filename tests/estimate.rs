@@ -41,7 +41,7 @@ fn whole(bops: Bops) -> u128 {
 /// Totals of the scope of a path.
 #[track_caller]
 fn scope(register: &BitCostRegister, path: &str) -> Totals {
-    let found = register.scopes().iter().find(|scope| scope.path == path);
+    let found = register.scopes().iter().find(|scope| &*scope.path == path);
     found.unwrap_or_else(|| panic!("no scope {path}")).totals
 }
 
@@ -130,6 +130,21 @@ fn a_mac_costs_what_its_precision_says() {
         of("SB_0.1").totals().bops,
         Bops::Ratio((2304 * 96 + 8 * 10_240) / 2, 5)
     );
+}
+
+#[test]
+fn ids_are_unique_whatever_things_are_called() {
+    let mut register = BitCostRegister::new(Conventions::default());
+    for (name, id) in [
+        ("a_2", "a_2"),
+        ("a", "a"),
+        ("a", "a_3"),
+        ("a", "a_4"),
+        ("a_2", "a_2_2"),
+    ] {
+        let layer = register.insert_linear(name, 1, 1, true).unwrap();
+        assert_eq!(&*register.layers()[layer].id, id);
+    }
 }
 
 #[test]

@@ -52,7 +52,13 @@ impl Shape {
     /// The same with other innermost sides in place of as many of its own.
     pub fn with_last(&self, sides: &[u64]) -> Result<Shape, Fault> {
         let kept = self.sides().len().saturating_sub(sides.len());
-        Shape::new(&[&self.sides()[..kept], sides].concat())
+        let rank = kept + sides.len();
+        if rank > MAX_RANK {
+            return Err(Fault::Sides(rank));
+        }
+        let mut held = self.sides;
+        held[kept..rank].copy_from_slice(sides);
+        Shape::new(&held[..rank])
     }
 
     /// The shape of what two shapes give element by element: sides are equal, or one of the two is 1 or missing.

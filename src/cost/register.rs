@@ -13,6 +13,7 @@ use crate::bops::{ACCUMULATOR_BITS, Bops, BopsKey, Multiplied};
 use crate::formula::did_you_mean;
 use crate::units;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What becomes of the bias of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,7 +162,7 @@ impl Totals {
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// Names from the outside in, joined by dots; empty for the whole.
-    pub path: String,
+    pub path: Arc<str>,
     /// The scope around it.
     pub parent: Option<usize>,
     /// How often it runs, repetitions around it included.
@@ -174,7 +175,7 @@ pub struct Scope {
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// Its unique id.
-    pub id: String,
+    pub id: Arc<str>,
     /// What it is.
     pub kind: &'static str,
     /// The shape of its weight.
@@ -208,8 +209,6 @@ pub struct Operation {
     pub right: Option<Operand>,
     /// What comes out.
     pub result: Operand,
-    /// How often it runs.
-    pub times: u128,
     /// Multiply-accumulates.
     pub macs: u128,
     /// FLOPs of elementwise work.
@@ -246,14 +245,15 @@ pub struct BitCostRegister {
     open: usize,
     layers: Vec<Layer>,
     operations: Vec<Operation>,
-    names: HashMap<String, u32>,
+    /// How often each path was asked for.
+    names: HashMap<Arc<str>, u32>,
 }
 
 impl BitCostRegister {
     /// An empty log.
     pub fn new(conventions: Conventions) -> BitCostRegister {
         let whole = Scope {
-            path: String::new(),
+            path: "".into(),
             parent: None,
             times: 1,
             totals: Totals::default(),
@@ -273,7 +273,7 @@ impl BitCostRegister {
         &self.conventions
     }
 
-    /// All of it.
+    /// All of it; what is in a scope counts once the scope is closed.
     pub fn totals(&self) -> &Totals {
         &self.scopes[0].totals
     }
@@ -321,8 +321,11 @@ impl BitCostRegister {
         });
         self.open = self.scopes.len() - 1;
         let out = run(self);
-        self.open = around;
-        out
+        let closed = std::mem::replace(&mut self.open, around);
+        let out = out?;
+        let totals = self.scopes[closed].totals;
+        self.account(name, &totals)?;
+        Ok(out)
     }
 
     /// Runs something under other conventions for the precision of layers and their biases.
@@ -342,24 +345,35 @@ impl BitCostRegister {
 
     /// Where something of a name would stand.
     fn path(&self, name: &str) -> String {
-        match self.scopes[self.open].path.as_str() {
+        match &*self.scopes[self.open].path {
             "" => name.into(),
             path => format!("{path}.{name}"),
         }
     }
 
-    fn unique(&mut self, name: &str) -> String {
-        let path = self.path(name);
-        let mut number = self.names.get(&path).map_or(1, |seen| seen + 1);
-        let mut id = path.clone();
-        // `a_2` may be taken by something that was called just so.
-        while self.names.contains_key(&id) {
-            id = format!("{path}_{number}");
+    /// The name itself the first time it stands in a scope, then `name_2` and so on.
+    fn unique(&mut self, name: &str) -> Arc<str> {
+        let path: Arc<str> = self.path(name).into();
+        let mut number = match self.names.get_mut(&path) {
+            None => {
+                self.names.insert(Arc::clone(&path), 1);
+                return path;
+            }
+            Some(seen) => {
+                *seen += 1;
+                *seen
+            }
+        };
+        // `name_2` may be taken by something that was called just so.
+        loop {
+            let id: Arc<str> = format!("{path}_{number}").into();
+            if !self.names.contains_key(&id) {
+                self.names.insert(Arc::clone(&id), 1);
+                self.names.insert(path, number);
+                return id;
+            }
             number += 1;
         }
-        self.names.insert(id.clone(), 1);
-        self.names.insert(path, number.saturating_sub(1).max(1));
-        id
     }
 
     pub(super) fn error(&self, name: &str, fault: Fault) -> CostError {
@@ -369,16 +383,10 @@ impl BitCostRegister {
         }
     }
 
-    /// Adds to all scopes around what is open.
+    /// Adds to the scope that is open; the scopes around it take it up when it is closed.
     fn account(&mut self, name: &str, cost: &Totals) -> Result<(), CostError> {
-        let mut at = Some(self.open);
-        while let Some(scope) = at {
-            if self.scopes[scope].totals.add(cost).is_none() {
-                return Err(self.error(name, Fault::Overflow("the totals")));
-            }
-            at = self.scopes[scope].parent;
-        }
-        Ok(())
+        let added = self.scopes[self.open].totals.add(cost);
+        added.ok_or_else(|| self.error(name, Fault::Overflow("the totals")))
     }
 
     /// Inserts what is learned, under a unique id.
@@ -451,15 +459,18 @@ impl BitCostRegister {
             },
         )?;
         if let Some(layer) = operation.layer {
-            // What fits the totals fits a part of them.
+            // A layer may run in scopes that are not summed up yet.
+            let so_far = &self.layers[layer];
+            let sums = so_far.macs.checked_add(macs);
+            let sums = sums.zip(so_far.bops.checked_plus(bops));
+            let (macs, bops) =
+                sums.ok_or_else(|| self.error(name, Fault::Overflow("the totals of a layer")))?;
             let layer = &mut self.layers[layer];
-            layer.macs += macs;
-            layer.bops = layer.bops.plus(bops);
+            (layer.macs, layer.bops) = (macs, bops);
         }
         let result = operation.result;
         self.operations.push(Operation {
             scope: self.open,
-            times,
             macs,
             elementwise,
             bops,
@@ -510,7 +521,6 @@ impl BitCostRegister {
             left,
             right: Some(right),
             result,
-            times: 1,
             macs,
             elementwise: 0,
             bops,
@@ -549,7 +559,6 @@ impl BitCostRegister {
             left,
             right,
             result,
-            times: 1,
             macs: 0,
             elementwise,
             bops,

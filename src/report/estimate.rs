@@ -128,12 +128,12 @@ fn layer(layer: &Layer) -> LayerJson<'_> {
 fn operation<'r>(register: &'r BitCostRegister, o: &Operation) -> OperationJson<'r> {
     OperationJson {
         scope: &register.scopes()[o.scope].path,
-        layer: o.layer.map(|layer| register.layers()[layer].id.as_str()),
+        layer: o.layer.map(|layer| &*register.layers()[layer].id),
         name: o.name,
         left: o.left,
         right: o.right,
         result: o.result,
-        times: o.times,
+        times: register.scopes()[o.scope].times,
         macs: o.macs,
         elementwise: o.elementwise,
         flops: o.flops(),
@@ -216,7 +216,7 @@ pub fn csv(register: &BitCostRegister) -> String {
 pub fn table(input: Operand, register: &BitCostRegister, markdown: bool) -> String {
     let all = register.totals();
     let mut out = format!("{}\n\n", head(input, register.conventions()));
-    let repeats = register.operations().iter().any(|o| o.times > 1);
+    let repeats = register.scopes().iter().any(|scope| scope.times > 1);
     let mut headings = vec!["operation", "takes"];
     headings.extend(repeats.then_some("times"));
     headings.extend(["MACs", "elementwise", "BOPs", "share"]);
@@ -225,7 +225,7 @@ pub fn table(input: Operand, register: &BitCostRegister, markdown: bool) -> Stri
         let right = o
             .right
             .map_or_else(String::new, |right| format!(" {}", shown(right)));
-        let times = repeats.then(|| units::grouped(o.times));
+        let times = repeats.then(|| units::grouped(register.scopes()[o.scope].times));
         let cells = [place(register, o), format!("{}{right}", shown(o.left))];
         grid.push(cells.into_iter().chain(times).chain([
             units::decimal(o.macs),
@@ -249,7 +249,7 @@ pub fn table(input: Operand, register: &BitCostRegister, markdown: bool) -> Stri
         let mut grid = Grid::of(&headings, markdown);
         for layer in register.layers() {
             grid.push([
-                layer.id.clone(),
+                layer.id.to_string(),
                 layer.shape.to_string(),
                 layer.precision.to_string(),
                 units::decimal(layer.params),
@@ -268,7 +268,7 @@ pub fn table(input: Operand, register: &BitCostRegister, markdown: bool) -> Stri
         let mut grid = Grid::of(&headings, markdown);
         for scope in blocks {
             grid.push([
-                scope.path.clone(),
+                scope.path.to_string(),
                 units::grouped(scope.totals.bops.rounded()),
                 units::grouped(scope.totals.storage_bits),
                 units::grouped(scope.totals.macs),
@@ -321,9 +321,9 @@ fn shown(operand: Operand) -> String {
 /// The layer of an operation, its name beside it where that says more; or its scope and its name.
 fn place(register: &BitCostRegister, o: &Operation) -> String {
     match o.layer.map(|layer| &register.layers()[layer]) {
-        Some(layer) if layer.kind == o.name => layer.id.clone(),
+        Some(layer) if layer.kind == o.name => layer.id.to_string(),
         Some(layer) => format!("{} {}", layer.id, o.name),
-        None => match register.scopes()[o.scope].path.as_str() {
+        None => match &*register.scopes()[o.scope].path {
             "" => o.name.into(),
             path => format!("{path} {}", o.name),
         },
@@ -415,7 +415,7 @@ pub fn precisions_csv(registers: &[BitCostRegister]) -> String {
             let layer = &register.layers()[number];
             [layer.bops.to_string(), layer.storage_bits.to_string()]
         });
-        out += &csv::line([layer.id.clone()].into_iter().chain(cells));
+        out += &csv::line([layer.id.to_string()].into_iter().chain(cells));
     }
     let cells = registers.iter().flat_map(|register| {
         let all = register.totals();
