@@ -43,13 +43,14 @@
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
 //! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned; files written |
 //! | 1 | [`formula`] | the formula language: knows no model |
+//! | 1 | [`cost`] | the second derivation: operands with widths, a register of operations, blocks composed of them; knows no database |
 //! | 1 | [`memory`] | where packed weights lie: regions on large pages |
 //! | 1 | [`device`] | the machine, as far as the system tells |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
-//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels |
+//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`], [`bops`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels, definitions of bit operations |
 //!
 //! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
-//! exceptions (such as the did-you-mean of [`formula`], which [`source`] uses too).
+//! exceptions (such as the did-you-mean of [`formula`], which [`source`] and [`cost`] use too).
 //!
 //! ## Words
 //!
@@ -134,11 +135,13 @@
 
 pub mod analysis;
 pub mod bitlinear;
+pub mod bops;
 pub mod channels;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod compare;
+pub mod cost;
 pub mod db;
 pub mod device;
 pub mod dtype;

@@ -54,6 +54,16 @@ pub fn grouped(n: u128) -> String {
     out
 }
 
+/// All digits in a unit of decimal steps: `5451612160` in `G` -> `5.45161216 G`.
+pub fn exact(n: u128, unit: char) -> String {
+    let places = "KMGTPE".find(unit).map_or(0, |step| 3 * (step + 1));
+    let digits = format!("{n:0>width$}", width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    let number = format!("{whole}.{fraction}");
+    let number = number.trim_end_matches('0').trim_end_matches('.');
+    format!("{number} {unit}")
+}
+
 /// `1 parameter`, `1,234 parameters`.
 pub fn counted(n: u128, thing: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
@@ -177,6 +187,10 @@ mod tests {
         assert_eq!(binary(1023), "1023 B");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(grouped(u128::MAX).len(), 51);
+        assert_eq!(exact(5_451_612_160, 'G'), "5.45161216 G");
+        assert_eq!(exact(624_896, 'M'), "0.624896 M");
+        assert_eq!(exact(2_000_000_000, 'G'), "2 G");
+        assert_eq!(exact(0, 'M'), "0 M");
     }
 
     #[test]

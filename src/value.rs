@@ -395,6 +395,11 @@ impl Value {
 }
 
 impl Ratio {
+    /// Numerator and denominator.
+    pub fn parts(&self) -> (i128, i128) {
+        (self.num, self.den)
+    }
+
     /// The ratio as a finite decimal, if it is one.
     fn decimal(&self) -> Option<String> {
         let (mut den, mut num, mut places) = (self.den, self.num, 0usize);

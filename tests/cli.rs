@@ -1490,6 +1490,18 @@ fn comparisons_and_statistics_conform_to_their_schemas() {
 }
 
 #[test]
+fn estimates_conform_to_their_schemas() {
+    let chain =
+        "embedding(rows=9, features=8); mlp(hiddens=[4]); lstm(hidden=4); transformer(heads=2)";
+    let estimate = ["estimate", "--input", "5", chain, "--format", "json"];
+    conforms("estimate", &estimate);
+    let uneven = ["--precision", "SB_0.3", "--bops", "psqs"];
+    conforms("estimate", &[&estimate[..], &uneven].concat());
+    let several = ["--compare-precision", "dense,quantize_4_8,ternary,SB_0.3"];
+    conforms("estimate-precisions", &[&estimate[..], &several].concat());
+}
+
+#[test]
 fn a_schema_may_be_called_as_the_output_calls_itself() {
     assert_eq!(
         stdout(&["schema", "bitcost.inspect/1"]),

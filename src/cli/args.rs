@@ -22,6 +22,8 @@ pub(super) enum Command {
     Inspect(Box<InspectArgs>),
     /// What a compressed checkpoint saves against its base
     Compare(Box<CompareArgs>),
+    /// What blocks cost bit by bit, operation by operation
+    Estimate(EstimateArgs),
     /// Write what the data of checkpoints says, tensor by tensor, to compare or merge later
     Stats(StatsArgs),
     /// Join statistics of parts of a checkpoint
@@ -318,6 +320,69 @@ pub(super) struct CompareArgs {
     /// Least ratio of MACs
     #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
     pub min_mac_ratio: Option<f64>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Blocks follow each other, each with its options: NAME(OPTION=VALUE, ..) * COUNT. Every block takes precision=
+and bias= besides its own options; `bitcost estimate --blocks` lists all of them.
+
+What the original estimator counts otherwise than frameworks do is a named option: bias=added adds biases,
+depth_multiplier=1 makes heads of a transformer as deep as usual, norm=false takes the LayerNorm from an lstm,
+--bops product counts bit operations of products alone.
+
+Precisions: dense[_W], quantize[_W[_A]] (8 bits), ternary[_A] (weights of 2 bits), SB_P (signed binary, the share P pruned).
+
+Examples:
+  bitcost estimate --input 128x32 'mlp(hiddens=[64,64], act=relu)' 'transformer(model_dim=32, heads=4)'
+  bitcost estimate --input 128x32 'transformer(heads=4) * 12' --precision quantize_2_8 --bops product
+  bitcost estimate --input 128x32 'mlp(hiddens=[64,64]); lstm(hidden=30)' --compare-precision dense,quantize_8,ternary,SB_0.5
+  bitcost estimate --input 2048x4096 'decoder(heads=32, kv_heads=8, hidden=14336, precision=ternary)' --format json
+  bitcost estimate --file chain.json -o chain.csv --format csv"
+)]
+pub(super) struct EstimateArgs {
+    /// Blocks, one behind the other
+    #[arg(value_name = "BLOCK")]
+    pub chain: Vec<String>,
+    /// Read blocks, and what is not said here, from a JSON file
+    #[arg(long, value_name = "FILE", conflicts_with = "chain")]
+    pub file: Option<PathBuf>,
+    /// Sides of what flows in: positions and features, or channels, height and width, after sides of a batch
+    #[arg(long, value_name = "AxB..", value_parser = parse_operand)]
+    pub input: Option<crate::cost::Shape>,
+    /// Its width [default: 32]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub input_bits: Option<u32>,
+    /// Precision of layers of which nothing else is said [default: dense]
+    #[arg(long, value_name = "PRECISION", value_parser = crate::cost::Precision::parse)]
+    pub precision: Option<crate::cost::Precision>,
+    /// A column for each of these precisions
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = crate::cost::Precision::parse, conflicts_with = "precision")]
+    pub compare_precision: Vec<crate::cost::Precision>,
+    /// Definition of bit operations: accum, product, density, uniq, psqs [default: accum]
+    #[arg(long, value_name = "KEY", value_parser = crate::cost::bops_key)]
+    pub bops: Option<crate::bops::BopsKey>,
+    /// Biases: stored (and not counted as work), added, none [default: stored]
+    #[arg(long, value_name = "WAY", value_parser = crate::cost::Bias::parse)]
+    pub bias: Option<crate::cost::Bias>,
+    /// Width of accumulators, biases and scales [default: 32]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub accumulator_bits: Option<u32>,
+    /// List the blocks and their options
+    #[arg(long)]
+    pub blocks: bool,
+    /// Format of the report
+    #[arg(long, default_value = "table")]
+    pub format: FormatArg,
+    /// Write the report to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+fn parse_operand(text: &str) -> Result<crate::cost::Shape, String> {
+    let sides: Option<Vec<u64>> = text.split('x').map(|side| side.parse().ok()).collect();
+    let wrong = || "an input is sides of 1 or more, such as 128x32 or 3x224x224".to_string();
+    crate::cost::Shape::new(&sides.ok_or_else(wrong)?).map_err(|fault| fault.to_string())
 }
 
 #[derive(Args, Debug)]
@@ -872,7 +937,7 @@ pub(super) struct FetchArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct SchemaArgs {
-    /// Which output: inspect, models, sweep, by-class, db-eval, fetch, compare, stats, deploy
+    /// Which output: inspect, models, sweep, by-class, db-eval, fetch, compare, stats, run, bench-kernel, deploy, estimate, estimate-precisions
     pub name: String,
 }
 

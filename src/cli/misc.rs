@@ -21,6 +21,11 @@ const SCHEMAS: &[(&str, &str)] = &[
     ),
     ("stats", include_str!("../report/schemas/stats.json")),
     ("deploy", include_str!("../report/schemas/deploy.json")),
+    ("estimate", include_str!("../report/schemas/estimate.json")),
+    (
+        "estimate-precisions",
+        include_str!("../report/schemas/estimate-precisions.json"),
+    ),
 ];
 
 pub(super) fn schema(args: &SchemaArgs) -> Outcome {

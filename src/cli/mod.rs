@@ -11,6 +11,7 @@ mod catalog;
 mod compare;
 mod db;
 mod deploy;
+mod estimate;
 #[cfg(feature = "hub")]
 mod fetch;
 mod inspect;
@@ -120,6 +121,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Inspect(args) => inspect::run(args),
         Command::Compare(args) => compare::run(&args),
+        Command::Estimate(args) => estimate::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Run(args) => run::run(&args),
@@ -153,15 +155,15 @@ fn report_error(error: &anyhow::Error) {
 fn database(overlays: &[std::path::PathBuf]) -> Result<crate::db::Db, Failure> {
     let mut db = crate::db::Db::embedded()?;
     for path in overlays {
-        let text = read_overlay(path)?;
+        let text = read_text(path)?;
         let name = path.display().to_string();
         db.overlay(&name, &text)?;
     }
     Ok(db)
 }
 
-/// The text of an overlay file; a database larger than any that is meant is refused, pipes and devices included.
-fn read_overlay(path: &std::path::Path) -> Result<String, Failure> {
+/// The text of a file of entries or blocks; one larger than any that is meant is refused, pipes and devices included.
+fn read_text(path: &std::path::Path) -> Result<String, Failure> {
     use std::io::Read;
     const MAX_BYTES: u64 = 16 << 20;
     let fail = |reason: String| input(format!("{}: {reason}", path.display()));
@@ -172,7 +174,7 @@ fn read_overlay(path: &std::path::Path) -> Result<String, Failure> {
         .map_err(|e| fail(e.to_string()))?;
     if content.len() as u64 > MAX_BYTES {
         return Err(fail(format!(
-            "a module database has at most {MAX_BYTES} bytes"
+            "more than {MAX_BYTES} bytes, the most that is read"
         )));
     }
     String::from_utf8(content).map_err(|_| fail("not UTF-8 text".into()))

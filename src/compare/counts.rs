@@ -4,6 +4,7 @@
 
 use super::layers::Plan;
 use super::scanned::Counted;
+use crate::bops::{ACCUMULATOR_BITS, Bops, BopsKey, Multiplied};
 use crate::channels::Channels;
 
 /// MACs of a layer by what is left out.
@@ -19,58 +20,17 @@ pub struct Macs {
     pub structured: u128,
 }
 
-/// A definition of bit operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BopsKey {
-    /// MACs of non-zero weights on live inputs x weight bits x activation bits.
-    LiveNnz,
-    /// MACs of non-zero weights x weight bits x activation bits.
-    Density,
-    /// MACs of live outputs with live inputs x weight bits x activation bits.
-    Structured,
-    /// Dense MACs x weight bits x activation bits.
-    Product,
-    /// Dense MACs x (product + both widths + log2 of the sum's terms).
-    Uniq,
-    /// The same, with the product on non-zero weights only.
-    Psqs,
-    /// Dense MACs x (product + two accumulators of 32 bits).
-    Accum,
-}
-
-impl BopsKey {
-    /// Every key with its name.
-    pub const ALL: [(&'static str, BopsKey); 7] = [
-        ("live-nnz", BopsKey::LiveNnz),
-        ("density", BopsKey::Density),
-        ("structured", BopsKey::Structured),
-        ("product", BopsKey::Product),
-        ("uniq", BopsKey::Uniq),
-        ("psqs", BopsKey::Psqs),
-        ("accum", BopsKey::Accum),
-    ];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        BopsKey::ALL
-            .iter()
-            .find(|(_, key)| *key == self)
-            .map_or("", |(name, _)| name)
-    }
-
-    /// The MACs that go with it.
-    pub fn macs(self, macs: &Macs) -> u128 {
-        match self {
-            BopsKey::LiveNnz => macs.live_nnz,
-            BopsKey::Density | BopsKey::Psqs => macs.density,
-            BopsKey::Structured => macs.structured,
-            BopsKey::Product | BopsKey::Uniq | BopsKey::Accum => macs.dense,
+impl Macs {
+    /// Those that a definition of bit operations multiplies.
+    pub fn by(&self, key: BopsKey) -> u128 {
+        match key {
+            BopsKey::LiveNnz => self.live_nnz,
+            BopsKey::Density | BopsKey::Psqs => self.density,
+            BopsKey::Structured => self.structured,
+            BopsKey::Product | BopsKey::Uniq | BopsKey::Accum => self.dense,
         }
     }
 }
-
-/// Bits of an accumulator in the `accum` definition.
-const ACCUMULATOR_BITS: u128 = 32;
 
 /// MACs of a layer; where nothing was counted, every weight counts.
 pub(super) fn macs(plan: &Plan, counted: Option<&Counted>) -> Macs {
@@ -130,44 +90,7 @@ fn structured_weights(plan: &Plan) -> u128 {
         .sum()
 }
 
-/// Bit operations: whole where the definition is one of whole numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Bops {
-    /// A whole number.
-    Whole(u128),
-    /// By a definition with a logarithm.
-    Real(f64),
-}
-
-impl Bops {
-    /// As a float, for ratios.
-    pub fn to_f64(self) -> f64 {
-        match self {
-            Bops::Whole(n) => n as f64,
-            Bops::Real(x) => x,
-        }
-    }
-
-    /// The sum.
-    #[must_use]
-    pub fn plus(self, other: Bops) -> Bops {
-        match (self, other) {
-            (Bops::Whole(a), Bops::Whole(b)) => Bops::Whole(a.saturating_add(b)),
-            (a, b) => Bops::Real(a.to_f64() + b.to_f64()),
-        }
-    }
-}
-
-impl serde::Serialize for Bops {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Bops::Whole(n) => serializer.serialize_u128(*n),
-            Bops::Real(x) => serializer.serialize_f64(*x),
-        }
-    }
-}
-
-/// Bit operations of a layer by a definition.
+/// Bit operations of a layer by a definition; more than fits is held at the largest number.
 pub(super) fn bops(
     key: BopsKey,
     shape: &[u64],
@@ -175,20 +98,13 @@ pub(super) fn bops(
     weight_bits: u32,
     activation_bits: u32,
 ) -> Bops {
-    let product = u128::from(weight_bits) * u128::from(activation_bits);
-    let widths = f64::from(weight_bits) + f64::from(activation_bits);
-    // Terms of one sum: inputs of a group x taps.
-    let terms: f64 = shape.iter().skip(1).map(|side| *side as f64).product();
-    let carry = if terms > 0.0 { terms.log2() } else { 0.0 };
-    let dense = macs.dense as f64;
-    match key {
-        BopsKey::LiveNnz | BopsKey::Density | BopsKey::Structured | BopsKey::Product => {
-            Bops::Whole(key.macs(macs).saturating_mul(product))
-        }
-        BopsKey::Accum => Bops::Whole(macs.dense.saturating_mul(product + 2 * ACCUMULATOR_BITS)),
-        BopsKey::Uniq => Bops::Real(dense * (product as f64 + widths + carry)),
-        BopsKey::Psqs => {
-            Bops::Real(macs.density as f64 * product as f64 + dense * (widths + carry))
-        }
-    }
+    let multiplied = Multiplied {
+        products: macs.by(key),
+        sums: macs.dense,
+        terms: shape.iter().skip(1).map(|side| *side as f64).product(),
+        weight_bits,
+        activation_bits,
+        accumulator_bits: ACCUMULATOR_BITS,
+    };
+    multiplied.bops(key).unwrap_or(Bops::Whole(u128::MAX))
 }

@@ -7,7 +7,7 @@
 //! - `layers.rs`: which weights are multiplied, with which null channels
 //! - `scanned.rs`: what the data says, scanned once; `told.rs`: the same from statistics
 //! - `bits.rs`: widths, each with its source
-//! - `counts.rs`: MACs and BOPs by every definition
+//! - `counts.rs`: MACs and BOPs by every definition of [`crate::bops`]
 
 mod bits;
 mod counts;
@@ -15,8 +15,9 @@ mod layers;
 mod scanned;
 mod told;
 
+pub use crate::bops::{Bops, BopsKey};
 pub use bits::{BitsRules, BitsSource};
-pub use counts::{Bops, BopsKey, Macs};
+pub use counts::Macs;
 pub use scanned::Source;
 
 use crate::channels::Channels;
@@ -136,7 +137,7 @@ impl Totals {
             params: 0,
         };
         for layer in layers {
-            totals.macs = totals.macs.saturating_add(key.macs(&layer.macs));
+            totals.macs = totals.macs.saturating_add(layer.macs.by(key));
             totals.bops = totals.bops.plus(layer.bops);
             totals.bytes += u128::from(layer.bytes);
             totals.params += layer

@@ -300,7 +300,7 @@ fn chosen(meta: &CompareMeta, macs: &Macs) -> u128 {
     let key = crate::compare::BopsKey::ALL
         .iter()
         .find(|(name, _)| *name == meta.bops);
-    key.map_or(macs.dense, |(_, key)| key.macs(macs))
+    key.map_or(macs.dense, |(_, key)| macs.by(*key))
 }
 
 fn meaning(bops: &str) -> &'static str {
@@ -329,10 +329,7 @@ fn of(count: usize, width: usize) -> String {
 }
 
 fn shown(bops: Bops) -> String {
-    match bops {
-        Bops::Whole(n) => units::decimal(n),
-        Bops::Real(x) => units::decimal(x.round().max(0.0) as u128),
-    }
+    units::decimal(bops.rounded())
 }
 
 fn whole(n: f64) -> String {
@@ -382,10 +379,6 @@ pub fn csv(pairs: &[Pair<'_>]) -> String {
         .map(String::from)
         .into_iter(),
     );
-    let bops = |bops: Bops| match bops {
-        Bops::Whole(n) => n.to_string(),
-        Bops::Real(x) => x.to_string(),
-    };
     let number = |n: Option<u64>| n.map_or_else(String::new, |n| n.to_string());
     for Pair {
         base,
@@ -407,8 +400,8 @@ pub fn csv(pairs: &[Pair<'_>]) -> String {
             c.macs.live_nnz.to_string(),
             c.macs.density.to_string(),
             c.macs.structured.to_string(),
-            bops(c.bops),
-            bops(base.bops),
+            c.bops.to_string(),
+            base.bops.to_string(),
             c.bytes.to_string(),
             base.bytes.to_string(),
         ];
