@@ -546,6 +546,71 @@ fn codes_alone_say_which_numbers_are_zero() {
     }
 }
 
+#[test]
+fn codes_alone_say_which_numbers_there_are() {
+    // As above, where levels are few or a code is no number: floats under powers of two, ternary codes, floats of eight bits
+    // under one scale and under one that makes small ones 0, and integers under a scale and a bias, which is 0 for some.
+    let mut state = 5u64;
+    let mut bytes = |count: usize| -> Vec<u8> {
+        let next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(count).collect()
+    };
+    let exponents: Vec<u8> = bytes(256 * 96).iter().map(|b| 120 + b % 7).collect();
+    let ternary: Vec<u8> = bytes(64 * 3072)
+        .iter()
+        .map(|b| [0x00, 0x15, 0x2a, 0x86][usize::from(b % 4)])
+        .collect();
+    let rows = |scale: f32| f32s(&[scale; 256]);
+    let groups = |step: f32| {
+        bf16s(
+            &(0..256 * 48)
+                .map(|i| (i % 5) as f32 * step)
+                .collect::<Vec<f32>>(),
+        )
+    };
+    let written = write(&[
+        ("mx.weight_packed", "U8", vec![256, 1536], bytes(256 * 1536)),
+        ("mx.weight_scale", "U8", vec![256, 96], exponents),
+        ("ternary.weight", "U8", vec![64, 3072], ternary),
+        ("ternary.weight_scale", "BF16", vec![1], bf16s(&[0.75])),
+        ("fp8.weight", "F8_E4M3", vec![256, 3072], bytes(256 * 3072)),
+        ("fp8.weight_scale", "F32", vec![256, 1], rows(0.5)),
+        (
+            "small.weight",
+            "F8_E4M3",
+            vec![256, 3072],
+            bytes(256 * 3072),
+        ),
+        ("small.weight_scale", "F32", vec![256, 1], rows(1e-43)),
+        ("mlx.weight", "U32", vec![256, 384], bytes(256 * 1536)),
+        ("mlx.scales", "BF16", vec![256, 48], groups(0.125)),
+        ("mlx.biases", "BF16", vec![256, 48], groups(-0.5)),
+    ]);
+    assert_eq!(
+        written.weights.weights.len(),
+        5,
+        "{:?}",
+        written.weights.notes
+    );
+    for weight in &written.weights.weights {
+        assert!(!weight.is_plain(), "{}", weight.name);
+        let by_numbers = Statistics {
+            moments: None,
+            supports: None,
+            ..written.scan(&weight.name, &all())
+        };
+        let by_codes = written.scan(&weight.name, &Wanted::default());
+        assert_eq!(by_codes, by_numbers, "{}", weight.name);
+        assert!(by_codes.levels.count().is_some(), "{}", weight.name);
+        assert!(by_codes.nnz < by_codes.elements, "{}", weight.name);
+        let has_nan = weight.name.starts_with("fp8") || weight.name.starts_with("small");
+        assert_eq!(by_codes.nan > 0, has_nan, "{}", weight.name);
+    }
+}
+
 /// The same, one number at a time.
 fn naive(
     numbers: &[f32],

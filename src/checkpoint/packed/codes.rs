@@ -5,10 +5,34 @@
 //! they take 12 bits of a stream in which a code may lie across two words.
 
 use super::super::wide::{Loop, widest};
+use std::ops::BitOrAssign;
 
 /// Columns that are decoded at a time: 2,048 codes of any width end on a word, and what is made of them stays in the first
 /// cache.
 pub(super) const CHUNK: usize = 1 << 11;
+
+/// What a code is written to: 32 bits, or the eight that are enough for most.
+pub(super) trait Cell: Copy + BitOrAssign + 'static {
+    const ZERO: Self;
+    /// The low bits of a code.
+    fn of(code: u32) -> Self;
+}
+
+impl Cell for u32 {
+    const ZERO: u32 = 0;
+    #[inline(always)]
+    fn of(code: u32) -> u32 {
+        code
+    }
+}
+
+impl Cell for u8 {
+    const ZERO: u8 = 0;
+    #[inline(always)]
+    fn of(code: u32) -> u8 {
+        code as u8
+    }
+}
 
 /// Where the codes of a matrix lie in the bytes of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -147,7 +171,7 @@ impl Layout {
 
     /// Writes the codes of a row from column `first` on. What lies outside the bytes reads as 0; callers have asked
     /// [`Layout::bytes`].
-    pub(super) fn read(&self, bytes: &[u8], row: u64, first: u64, out: &mut [u32]) {
+    pub(super) fn read<T: Cell>(&self, bytes: &[u8], row: u64, first: u64, out: &mut [T]) {
         let (bits, add) = (self.bits, self.add);
         let mask = mask(bits);
         let columns = first..;
@@ -157,14 +181,14 @@ impl Layout {
                 if !self.read_whole(bytes, start, first, out) {
                     let word = |i: u64| word(bytes, start.saturating_add(i * 4)).wrapping_add(add);
                     for (out, column) in out.iter_mut().zip(columns) {
-                        *out = pieces(self.order, bits, column)
-                            .iter()
-                            .fold(0, |code, piece| code | piece.of(word(piece.word)));
+                        let pieces = pieces(self.order, bits, column);
+                        let code = pieces.iter().map(|piece| piece.of(word(piece.word)));
+                        *out = T::of(code.fold(0, |code, piece| code | piece));
                     }
                 }
             }
             Direction::Down { columns: width } => {
-                out.fill(0);
+                out.fill(T::ZERO);
                 for piece in pieces(self.order, bits, row).iter().filter(|p| p.width > 0) {
                     let at = piece.word.saturating_mul(width).saturating_add(first);
                     let (words, _) = from(bytes, at.saturating_mul(4)).as_chunks::<4>();
@@ -211,14 +235,14 @@ impl Layout {
                 let start = (row % rows.max(1)).saturating_mul(width);
                 for (out, column) in out.iter_mut().zip(columns) {
                     let at = start.saturating_add(column).saturating_mul(4);
-                    *out = shifted(word(bytes, at), shift) & mask;
+                    *out = T::of(shifted(word(bytes, at), shift) & mask);
                 }
             }
             Direction::Transposed { rows } => {
                 let size = u64::from(bits / 8);
                 for (out, column) in out.iter_mut().zip(columns) {
                     let at = column.saturating_mul(rows).saturating_add(row);
-                    *out = word(bytes, at.saturating_mul(size)) & mask;
+                    *out = T::of(word(bytes, at.saturating_mul(size)) & mask);
                 }
             }
             Direction::Interleaved { columns: width } => {
@@ -228,7 +252,7 @@ impl Layout {
                     let (a, b, c) = (within % 8 / 2, within % 2, within / 8);
                     let nibble = block * 256 + row % 4 * 64 + half * 32 + 8 * a + 4 * b + c;
                     let at = start.saturating_add(nibble);
-                    *out = shifted(byte(bytes, at / 2), (at % 2) as u32 * 4) & mask;
+                    *out = T::of(shifted(byte(bytes, at / 2), (at % 2) as u32 * 4) & mask);
                 }
             }
             Direction::RowsOfByte { columns: width } => {
@@ -248,7 +272,7 @@ impl Layout {
 
 impl Layout {
     /// Reads codes of a row that lie whole in bytes or words, unit by unit; says whether it could.
-    fn read_whole(&self, bytes: &[u8], start: u64, first: u64, out: &mut [u32]) -> bool {
+    fn read_whole<T: Cell>(&self, bytes: &[u8], start: u64, first: u64, out: &mut [T]) -> bool {
         let (bits, mask) = (self.bits, mask(self.bits));
         let per_word = u64::from(32 / bits.max(1));
         let whole = self.order != Order::Planes && (self.order == Order::Whole || 32 % bits == 0);
@@ -262,11 +286,11 @@ impl Layout {
             _ => slot as u32 * bits,
         };
         let filled = match bits {
-            1 => self.units::<32>(words, slot, out),
-            2 => self.units::<16>(words, slot, out),
-            4 => self.units::<8>(words, slot, out),
-            8 => self.units::<4>(words, slot, out),
-            16 => self.units::<2>(words, slot, out),
+            1 => self.units::<32, T>(words, slot, out),
+            2 => self.units::<16, T>(words, slot, out),
+            4 => self.units::<8, T>(words, slot, out),
+            8 => self.units::<4, T>(words, slot, out),
+            16 => self.units::<2, T>(words, slot, out),
             _ => 0,
         };
         let (words, mut units) = (
@@ -276,25 +300,25 @@ impl Layout {
         for (word, unit) in words.iter().zip(&mut units) {
             let word = u32::from_le_bytes(*word).wrapping_add(self.add);
             for (i, out) in unit.iter_mut().enumerate() {
-                *out = word >> slot(i) & mask;
+                *out = T::of(word >> slot(i) & mask);
             }
         }
         // The last row may end within a word.
         for (unit, at) in units.zip((0u64..).step_by(4)) {
             let word = word(rest, at).wrapping_add(self.add);
             for (i, out) in unit.iter_mut().enumerate() {
-                *out = word >> slot(i) & mask;
+                *out = T::of(word >> slot(i) & mask);
             }
         }
         true
     }
 
     /// Reads words of so many codes each; gives how many words that were.
-    fn units<const CODES: usize>(
+    fn units<const CODES: usize, T: Cell>(
         &self,
         words: &[[u8; 4]],
         slot: impl Fn(usize) -> u32,
-        out: &mut [u32],
+        out: &mut [T],
     ) -> usize {
         let (out, _) = out.as_chunks_mut::<CODES>();
         let count = out.len().min(words.len());
@@ -309,14 +333,14 @@ impl Layout {
 }
 
 /// Codes that lie whole in words, each at its slot.
-struct Units<'b, const CODES: usize> {
+struct Units<'b, const CODES: usize, T> {
     words: &'b [[u8; 4]],
     add: u32,
     slots: [u32; CODES],
-    out: &'b mut [[u32; CODES]],
+    out: &'b mut [[T; CODES]],
 }
 
-impl<const CODES: usize> Loop for Units<'_, CODES> {
+impl<const CODES: usize, T: Cell> Loop for Units<'_, CODES, T> {
     type Out = ();
 
     #[inline(always)]
@@ -325,21 +349,21 @@ impl<const CODES: usize> Loop for Units<'_, CODES> {
         for (word, out) in self.words.iter().zip(self.out) {
             let word = u32::from_le_bytes(*word).wrapping_add(self.add);
             for (out, slot) in out.iter_mut().zip(self.slots) {
-                *out = word >> (slot & 31) & mask;
+                *out = T::of(word >> (slot & 31) & mask);
             }
         }
     }
 }
 
 /// A piece of a code out of each word.
-struct Pieces<'b> {
+struct Pieces<'b, T> {
     words: &'b [[u8; 4]],
     add: u32,
     piece: Piece,
-    out: &'b mut [u32],
+    out: &'b mut [T],
 }
 
-impl Loop for Pieces<'_> {
+impl<T: Cell> Loop for Pieces<'_, T> {
     type Out = ();
 
     #[inline(always)]
@@ -351,31 +375,31 @@ impl Loop for Pieces<'_> {
         let mask = mask(width);
         for (out, word) in self.out.iter_mut().zip(self.words) {
             let word = u32::from_le_bytes(*word).wrapping_add(self.add);
-            *out |= (word >> (shift & 31) & mask) << (to & 31);
+            *out |= T::of((word >> (shift & 31) & mask) << (to & 31));
         }
     }
 }
 
 /// A code out of each byte; 0 where there are no more.
-struct Bytes<'b> {
+struct Bytes<'b, T> {
     bytes: &'b [u8],
     shift: u32,
     mask: u32,
-    out: &'b mut [u32],
+    out: &'b mut [T],
 }
 
-impl Loop for Bytes<'_> {
+impl<T: Cell> Loop for Bytes<'_, T> {
     type Out = ();
 
     #[inline(always)]
     fn run(self) {
         let here = self.out.len().min(self.bytes.len());
         let (out, none) = self.out.split_at_mut(here);
-        none.fill(0);
+        none.fill(T::ZERO);
         // A row beyond those that share a byte has no codes.
         let mask = if self.shift < 8 { self.mask } else { 0 };
         for (out, byte) in out.iter_mut().zip(self.bytes) {
-            *out = u32::from(*byte) >> (self.shift & 31) & mask;
+            *out = T::of(u32::from(*byte) >> (self.shift & 31) & mask);
         }
     }
 }
@@ -491,12 +515,15 @@ mod tests {
 
     #[track_caller]
     fn check(layout: Layout, bytes: &[u8], row: u64, expected: &[u32]) {
-        let mut out = vec![0; expected.len()];
+        let mut out = vec![0u32; expected.len()];
         layout.read(bytes, row, 0, &mut out);
         assert_eq!(out, expected);
+        let mut narrow = vec![0u8; expected.len()];
+        layout.read(bytes, row, 0, &mut narrow);
+        assert!(narrow.into_iter().map(u32::from).eq(out));
         // The same, one by one: where a chunk begins changes nothing.
         for (column, expected) in expected.iter().enumerate() {
-            let mut one = [0];
+            let mut one = [0u32];
             layout.read(bytes, row, column as u64, &mut one);
             assert_eq!(one, [*expected], "column {column}");
         }

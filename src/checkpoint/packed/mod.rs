@@ -16,7 +16,7 @@
 //! - `codes.rs`, `floats.rs`: bit orders, and what the bits of floats mean
 //! - `rules.rs`: what makes a number 0
 //! - `zeros.rs`: counts them
-//! - `recipe.rs`: how numbers are computed from codes; `values.rs`: does it
+//! - `recipe.rs`: how numbers are computed from codes; `values.rs`: does it; `palettes.rs`: what codes tell without it
 //! - `settings.rs`: the quantization settings of a model and where they stand
 
 mod bitsandbytes;
@@ -28,6 +28,7 @@ mod group;
 mod halves;
 mod mlx;
 mod opaque;
+mod palettes;
 mod recipe;
 mod rules;
 mod scaled;
@@ -45,7 +46,8 @@ pub use settings::Settings;
 pub use zeros::zeros;
 
 pub(super) use floats::{value, zero_bits};
-pub(super) use values::{Marks, Reader};
+pub(super) use palettes::{Found as FoundByCodes, Marks};
+pub(super) use values::Reader;
 pub(super) use zeros::misfit;
 
 use super::Checkpoint;

@@ -8,8 +8,9 @@ use super::super::wide::{Loop, widest};
 use super::super::{Checkpoint, CheckpointError, Tensor};
 use super::codes::{CHUNK, mask};
 use super::floats::{number, value};
+use super::palettes::Marks;
 use super::recipe::{Number, Place, Step, Term};
-use super::rules::{Grid, Rule, Zero};
+use super::rules::{Grid, Rule};
 use super::zeros::{Loaded, misfit};
 use super::{Weight, bitsandbytes, trained};
 use crate::dtype::StoredType;
@@ -157,35 +158,10 @@ impl<'c> Reader<'c> {
     /// How codes say which numbers are 0, of a weight with a code of up to eight bits for every number: a reader for that
     /// alone.
     pub(in crate::checkpoint) fn marks(&self) -> Option<Marks<'c>> {
-        let Kind::Coded(coded) = &self.kind else {
-            return None;
-        };
-        let is_integer = matches!(
-            coded.grid.recipe.number,
-            Number::Natural { .. } | Number::Signed
-        );
-        let steps = match &*coded.steps {
-            [steps @ .., Ready::Round(_)] => steps,
-            steps => steps,
-        };
-        let one_scale = match (&coded.grid.zero, steps) {
-            (Zero::Masked { mask: u32::MAX, .. }, [Ready::Times(scale)]) => scale,
-            (Zero::Point { .. }, [Ready::Minus(_), Ready::Times(scale)]) => scale,
-            _ => return None,
-        };
-        let is_whole = self.widths.0 == self.widths.1 && coded.grid.codes.bits <= 8;
-        if !is_integer || !is_whole || !matches!(one_scale, Operand::Entry(_)) {
-            return None;
+        match &self.kind {
+            Kind::Coded(coded) if self.widths.0 == self.widths.1 => Marks::new(coded),
+            _ => None,
         }
-        let is_transposed = match coded.place {
-            Standing::Same => false,
-            Standing::Transposed(height) if height == coded.grid.rows => true,
-            _ => return None,
-        };
-        Some(Marks {
-            coded: (**coded).clone(),
-            is_transposed,
-        })
     }
 
     /// Says which numbers from one on have a scale of 0.
@@ -310,99 +286,13 @@ fn table(number: Number, bits: u32) -> Arc<[f32]> {
         .collect()
 }
 
-/// Tells by codes which numbers are 0.
-#[derive(Clone, Debug)]
-pub(in crate::checkpoint) struct Marks<'c> {
-    coded: Coded<'c>,
-    /// Whether the rows of the codes are the columns of the weight.
-    pub(in crate::checkpoint) is_transposed: bool,
-}
-
-impl Marks<'_> {
-    /// Rows and columns of the codes.
-    pub(in crate::checkpoint) fn sides(&self) -> (u64, u64) {
-        (self.coded.grid.rows, self.coded.grid.columns)
-    }
-
-    /// Writes a byte for every code of a row from a column on, 0 where its number is 0; `false` where only the numbers
-    /// themselves can tell.
-    pub(in crate::checkpoint) fn read(
-        &mut self,
-        row: u64,
-        first: u64,
-        out: &mut [u8],
-    ) -> Result<bool, CheckpointError> {
-        let Coded {
-            grid,
-            bytes,
-            steps,
-            point,
-            codes,
-            ..
-        } = &mut self.coded;
-        let mut first = first;
-        for out in out.chunks_mut(CHUNK) {
-            for step in &mut *steps {
-                if let Ready::Times(Operand::Entry(scales)) = step
-                    && !scales.are_tame(row, first, out.len())?
-                {
-                    return Ok(false);
-                }
-            }
-            codes.resize(out.len(), 0);
-            grid.codes.read(bytes, row, first, codes);
-            let mask = mask(grid.codes.bits);
-            match (&grid.zero, &mut *point) {
-                (Zero::Point { plus, .. }, Some(point)) => widest(Differ {
-                    codes,
-                    others: point.chunk(row, first, out.len())?,
-                    plus: *plus,
-                    mask,
-                    out,
-                }),
-                (Zero::Masked { value, .. }, _) => widest(Differ {
-                    codes,
-                    others: &[0; CHUNK],
-                    plus: *value,
-                    mask,
-                    out,
-                }),
-                _ => return Ok(false),
-            }
-            first += out.len() as u64;
-        }
-        Ok(true)
-    }
-}
-
-/// Codes against others, and something more, in the width of codes: 0 where they are equal.
-struct Differ<'c> {
-    codes: &'c [u32],
-    others: &'c [u32],
-    plus: u32,
-    mask: u32,
-    out: &'c mut [u8],
-}
-
-impl Loop for Differ<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let all = self.codes.iter().zip(self.others);
-        for (out, (code, other)) in self.out.iter_mut().zip(all) {
-            *out = ((code ^ other.wrapping_add(self.plus)) & self.mask) as u8;
-        }
-    }
-}
-
 /// Turns codes into what they are by themselves.
 #[derive(Clone, Debug)]
-struct Alone {
-    number: Number,
-    bits: u32,
+pub(super) struct Alone {
+    pub(super) number: Number,
+    pub(super) bits: u32,
     /// Of codes of up to eight bits.
-    table: Arc<[f32]>,
+    pub(super) table: Arc<[f32]>,
 }
 
 impl Alone {
@@ -417,6 +307,19 @@ impl Alone {
             bits,
             table,
         }
+    }
+
+    /// The code of up to eight bits that is a number, if one is; integers only.
+    pub(super) fn code_of(&self, number: f32) -> Option<u8> {
+        let whole = number as i32;
+        let code = match self.number {
+            Number::Natural { plus, minus } => {
+                whole.wrapping_add(minus as i32).wrapping_sub(plus as i32)
+            }
+            _ => whole,
+        };
+        let code = code as u32 & mask(self.bits);
+        (self.table.get(code as usize) == Some(&number)).then_some(code as u8)
     }
 
     fn of(&self, codes: &[u32], out: &mut [f32]) {
@@ -510,14 +413,12 @@ impl Loop for Rounded<'_> {
 
 /// A matrix of codes with what belongs to them.
 #[derive(Clone, Debug)]
-struct Coded<'c> {
-    grid: &'c Grid,
-    bytes: &'c [u8],
-    alone: Alone,
-    steps: Vec<Ready<'c>>,
-    /// The zero points, if the code that stands for 0 is one of them.
-    point: Option<Box<Loaded<'c>>>,
-    place: Standing<'c>,
+pub(super) struct Coded<'c> {
+    pub(super) grid: &'c Grid,
+    pub(super) bytes: &'c [u8],
+    pub(super) alone: Alone,
+    pub(super) steps: Vec<Ready<'c>>,
+    pub(super) place: Standing<'c>,
     codes: Vec<u32>,
     operand: Vec<f32>,
     run: Vec<f32>,
@@ -525,7 +426,7 @@ struct Coded<'c> {
 
 /// Where its numbers stand in the weight.
 #[derive(Clone, Debug)]
-enum Standing<'c> {
+pub(super) enum Standing<'c> {
     Same,
     /// Rows of one matrix of codes.
     Transposed(u64),
@@ -540,17 +441,46 @@ enum Standing<'c> {
 
 /// A step with its tensors at hand.
 #[derive(Clone, Debug)]
-enum Ready<'c> {
-    Plus(Operand<'c>),
-    Minus(Operand<'c>),
-    Times(Operand<'c>),
-    Over(Operand<'c>),
+pub(super) enum Ready<'c> {
+    With(Op, Operand<'c>),
     Round(StoredType),
+}
+
+/// What is done to two numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Op {
+    Plus,
+    Minus,
+    Times,
+    Over,
+}
+
+impl Op {
+    /// Combines what is there so far with what belongs to it.
+    pub(super) fn on(self, numbers: &mut [f32], others: impl Iterator<Item = f32>) {
+        let all = numbers.iter_mut().zip(others);
+        match self {
+            Op::Plus => all.for_each(|(x, y)| *x += y),
+            Op::Minus => all.for_each(|(x, y)| *x -= y),
+            Op::Times => all.for_each(|(x, y)| *x *= y),
+            Op::Over => all.for_each(|(x, y)| *x /= y),
+        }
+    }
+}
+
+/// Rounds numbers to a dtype.
+pub(super) fn round(numbers: &mut [f32], dtype: StoredType) {
+    if let is_half @ ("F16" | "BF16") = dtype.name {
+        widest(Rounded {
+            numbers,
+            is_half: is_half == "F16",
+        });
+    }
 }
 
 /// A term with its tensors at hand.
 #[derive(Clone, Debug)]
-enum Operand<'c> {
+pub(super) enum Operand<'c> {
     Constant(f32),
     Entry(Box<Entry<'c>>),
     Two(Pair, Box<[Operand<'c>; 2]>, Vec<f32>),
@@ -558,17 +488,15 @@ enum Operand<'c> {
 
 /// Entries of a side tensor, and the numbers that were asked for last.
 #[derive(Clone, Debug)]
-struct Entry<'c> {
+pub(super) struct Entry<'c> {
     loaded: Loaded<'c>,
     alone: Alone,
+    /// Each that belongs to the codes, once; of how many codes each is, and of how many before these the first is.
     each: Vec<f32>,
+    per: u64,
+    skip: u64,
     spread: Vec<f32>,
-    /// Whether they are scales of which no product with a code is rounded to 0 or to infinity, once that was asked.
-    are_tame: Option<bool>,
 }
-
-/// Magnitudes of tame scales: times a number from 1 to 511 the product is a normal or subnormal half, and so any wider float.
-const TAME: std::ops::RangeInclusive<f32> = 1.0 / 1_048_576.0..=128.0;
 
 impl Entry<'_> {
     fn read(&mut self, row: u64, first: u64, here: usize) -> Result<&[f32], CheckpointError> {
@@ -577,26 +505,45 @@ impl Entry<'_> {
             self.spread.resize(here, 0.0);
             self.alone.of(runs.values, &mut self.each);
             runs.spread(&self.each, &mut self.spread);
-            self.are_tame = None;
         }
         Ok(&self.spread)
     }
 
-    /// Whether the scales of some codes are tame.
-    fn are_tame(&mut self, row: u64, first: u64, here: usize) -> Result<bool, CheckpointError> {
-        self.read(row, first, here)?;
-        let each = self.each.iter();
-        let are_tame = || each.fold(true, |all, scale| all & TAME.contains(&scale.abs()));
-        Ok(*self.are_tame.get_or_insert_with(are_tame))
+    fn load(&mut self, row: u64, first: u64, here: usize) -> Result<bool, CheckpointError> {
+        let Some(runs) = self.loaded.runs(row, first, here)? else {
+            return Ok(false);
+        };
+        self.each.resize(runs.values.len(), 0.0);
+        self.alone.of(runs.values, &mut self.each);
+        (self.per, self.skip) = (runs.per, runs.skip);
+        Ok(true)
+    }
+
+    /// Whether so many codes have one entry.
+    fn is_one(&self, here: usize) -> bool {
+        self.skip.saturating_add(here as u64) <= self.per
     }
 }
 
 /// What is made of two operands.
 #[derive(Clone, Copy, Debug)]
-enum Pair {
+pub(super) enum Pair {
     Quotient,
     Product,
     Nearest,
+}
+
+impl Pair {
+    /// Makes it of the left ones and the right ones.
+    fn on(self, left: &mut [f32], right: &[f32]) {
+        for (left, right) in left.iter_mut().zip(right) {
+            *left = match self {
+                Pair::Quotient => *left / *right,
+                Pair::Product => *left * *right,
+                Pair::Nearest => (-*right / *left).round_ties_even(),
+            };
+        }
+    }
 }
 
 impl<'c> Operand<'c> {
@@ -616,8 +563,9 @@ impl<'c> Operand<'c> {
                 loaded: Loaded::new(checkpoint, side, grid)?,
                 alone: Alone::new(*number, side.layout.bits),
                 each: Vec::new(),
+                per: 1,
+                skip: 0,
                 spread: Vec::new(),
-                are_tame: None,
             }))),
             Term::Quotient(both) => two(Pair::Quotient, both),
             Term::Product(both) => two(Pair::Product, both),
@@ -628,27 +576,83 @@ impl<'c> Operand<'c> {
     /// Combines what is there so far with what belongs to it.
     fn onto(
         &mut self,
-        row: u64,
-        first: u64,
+        op: Op,
+        (row, first): (u64, u64),
         out: &mut [f32],
         buffer: &mut [f32],
-        combine: impl Fn(f32, f32) -> f32,
     ) -> Result<(), CheckpointError> {
-        let operand = match self {
-            Operand::Constant(number) => {
-                out.iter_mut().for_each(|x| *x = combine(*x, *number));
-                return Ok(());
+        match self {
+            Operand::Constant(number) => op.on(out, std::iter::repeat(*number)),
+            Operand::Entry(entry) => {
+                let here = out.len();
+                op.on(out, entry.read(row, first, here)?.iter().copied());
             }
-            Operand::Entry(entry) => entry.read(row, first, out.len())?,
             Operand::Two(..) => {
                 self.read(row, first, buffer)?;
-                buffer
+                op.on(out, buffer.iter().copied());
             }
-        };
-        for (x, y) in out.iter_mut().zip(operand) {
-            *x = combine(*x, *y);
         }
         Ok(())
+    }
+
+    /// Has what belongs to some codes of a row at hand, for [`Operand::of_runs`]; says whether it was not. An operand is
+    /// asked either this or to [`Operand::read`].
+    pub(super) fn load(
+        &mut self,
+        row: u64,
+        first: u64,
+        here: usize,
+    ) -> Result<bool, CheckpointError> {
+        match self {
+            Operand::Constant(_) => Ok(false),
+            Operand::Entry(entry) => entry.load(row, first, here),
+            Operand::Two(_, both, _) => {
+                let [left, right] = &mut **both;
+                Ok(left.load(row, first, here)? | right.load(row, first, here)?)
+            }
+        }
+    }
+
+    /// Says of how many of so many codes each run is and how many the first has before them; where operands differ in that,
+    /// every code is a run.
+    pub(super) fn cut(&self, here: usize, cut: &mut Option<(usize, usize)>) {
+        match self {
+            Operand::Constant(_) => {}
+            Operand::Entry(entry) if entry.is_one(here) => {}
+            Operand::Entry(entry) => {
+                let own = (entry.per as usize, entry.skip as usize);
+                *cut = Some(match *cut {
+                    Some(other) if other != own => (1, 0),
+                    _ => own,
+                });
+            }
+            Operand::Two(_, both, _) => both.iter().for_each(|operand| operand.cut(here, cut)),
+        }
+    }
+
+    /// Writes what belongs to each run of so many codes, the first of which begins before them.
+    pub(super) fn of_runs(&self, per: usize, skip: usize, here: usize, out: &mut [f32]) {
+        match self {
+            Operand::Constant(number) => out.fill(*number),
+            Operand::Entry(entry) if entry.is_one(here) => {
+                out.fill(entry.each.first().copied().unwrap_or_default());
+            }
+            Operand::Entry(entry) if (entry.per, entry.skip) == (per as u64, skip as u64) => {
+                out.copy_from_slice(&entry.each);
+            }
+            Operand::Entry(entry) => {
+                for (run, out) in out.iter_mut().enumerate() {
+                    let column = (run * per).saturating_sub(skip) as u64;
+                    *out = entry.each[((entry.skip + column) / entry.per) as usize];
+                }
+            }
+            Operand::Two(kind, both, _) => {
+                let mut others = vec![0.0; out.len()];
+                both[0].of_runs(per, skip, here, out);
+                both[1].of_runs(per, skip, here, &mut others);
+                kind.on(out, &others);
+            }
+        }
     }
 
     /// Writes what belongs to the codes of a row from a column on.
@@ -661,13 +665,7 @@ impl<'c> Operand<'c> {
                 other.resize(out.len(), 0.0);
                 left.read(row, first, out)?;
                 right.read(row, first, other)?;
-                for (left, right) in out.iter_mut().zip(other) {
-                    *left = match kind {
-                        Pair::Quotient => *left / *right,
-                        Pair::Product => *left * *right,
-                        Pair::Nearest => (-*right / *left).round_ties_even(),
-                    };
-                }
+                kind.on(out, other);
             }
         }
         Ok(())
@@ -696,19 +694,13 @@ impl<'c> Coded<'c> {
         };
         let steps = steps.iter().map(|step| {
             Ok(match step {
-                Step::Plus(term) => Ready::Plus(operand(term)?),
-                Step::Minus(term) => Ready::Minus(operand(term)?),
-                Step::Times(term) => Ready::Times(operand(term)?),
-                Step::Over(term) => Ready::Over(operand(term)?),
+                Step::Plus(term) => Ready::With(Op::Plus, operand(term)?),
+                Step::Minus(term) => Ready::With(Op::Minus, operand(term)?),
+                Step::Times(term) => Ready::With(Op::Times, operand(term)?),
+                Step::Over(term) => Ready::With(Op::Over, operand(term)?),
                 Step::Round(dtype) => Ready::Round(*dtype),
             })
         });
-        let point = match &grid.zero {
-            Zero::Point { side, .. } if !is_empty => {
-                Some(Box::new(Loaded::new(checkpoint, side, grid)?))
-            }
-            _ => None,
-        };
         let place = match grid.recipe.place {
             Place::Same | Place::Unknown(_) => Standing::Same,
             Place::Transposed { rows } => Standing::Transposed(rows.max(1)),
@@ -722,7 +714,6 @@ impl<'c> Coded<'c> {
             bytes,
             alone: Alone::new(grid.recipe.number, grid.codes.bits),
             steps: steps.collect::<Result<_, CheckpointError>>()?,
-            point,
             place,
             codes: Vec::new(),
             operand: Vec::new(),
@@ -741,18 +732,8 @@ impl<'c> Coded<'c> {
             self.alone.of(codes, out);
             for step in &mut self.steps {
                 match step {
-                    Ready::Round(dtype) => {
-                        if let is_half @ ("F16" | "BF16") = dtype.name {
-                            widest(Rounded {
-                                numbers: out,
-                                is_half: is_half == "F16",
-                            });
-                        }
-                    }
-                    Ready::Times(term) => term.onto(row, first, out, operand, |x, y| x * y)?,
-                    Ready::Over(term) => term.onto(row, first, out, operand, |x, y| x / y)?,
-                    Ready::Plus(term) => term.onto(row, first, out, operand, |x, y| x + y)?,
-                    Ready::Minus(term) => term.onto(row, first, out, operand, |x, y| x - y)?,
+                    Ready::Round(dtype) => round(out, *dtype),
+                    Ready::With(op, term) => term.onto(*op, (row, first), out, operand)?,
                 }
             }
             first += out.len() as u64;
@@ -767,7 +748,7 @@ impl<'c> Coded<'c> {
             self.operand.resize(out.len(), 0.0);
             out.fill(1.0);
             for step in &mut self.steps {
-                if let Ready::Times(term) = step {
+                if let Ready::With(Op::Times, term) = step {
                     term.read(row, first, &mut self.operand)?;
                     for (out, scale) in out.iter_mut().zip(&self.operand) {
                         *out *= f32::from(*scale != 0.0);

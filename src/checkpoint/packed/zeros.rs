@@ -449,8 +449,8 @@ impl<'c> Loaded<'c> {
 pub(super) struct Runs<'l> {
     pub(super) values: &'l [u32],
     /// Codes of a run, and how many of the first run come before.
-    per: u64,
-    skip: u64,
+    pub(super) per: u64,
+    pub(super) skip: u64,
 }
 
 impl Runs<'_> {

@@ -18,7 +18,8 @@ const FEW: usize = PAIRS;
 /// Counts of codes of eight bits.
 #[derive(Clone, Debug)]
 pub(super) struct Bytes {
-    each: [u64; 256],
+    /// Empty until a code was counted.
+    each: Vec<u64>,
     /// Empty until enough codes were counted at once.
     pairs: Vec<u32>,
     /// How many pairs are in the table.
@@ -27,13 +28,14 @@ pub(super) struct Bytes {
 
 impl Bytes {
     pub(super) const NONE: Bytes = Bytes {
-        each: [0; 256],
+        each: Vec::new(),
         pairs: Vec::new(),
         held: 0,
     };
 
     /// Counts codes.
     pub(super) fn add(&mut self, codes: &[u8]) {
+        self.each.resize(256, 0);
         let mut rest = codes;
         if codes.len() >= FEW {
             let (pairs, last) = codes.as_chunks::<2>();
@@ -78,6 +80,7 @@ impl Bytes {
     pub(super) fn and(mut self, mut other: Bytes) -> Bytes {
         self.empty();
         other.empty();
+        self.each.resize(256, 0);
         for (count, more) in self.each.iter_mut().zip(other.each) {
             *count += more;
         }
@@ -86,7 +89,7 @@ impl Bytes {
 
     /// What codes of a dtype are there, as numbers, and how often.
     pub(super) fn numbers(&self, dtype: StoredType) -> impl Iterator<Item = (f64, u64)> + Clone {
-        let all = (0..).zip(self.each);
+        let all = (0..).zip(self.each.iter().copied());
         all.filter(|(_, count)| *count > 0)
             .map(move |(code, count)| (value(code, dtype), count))
     }

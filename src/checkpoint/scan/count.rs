@@ -1,7 +1,7 @@
 //! Non-zeros of a weight by row and by input, its levels and moments: one pass over its blocks.
 
 use super::super::CheckpointError;
-use super::super::packed::{Marks, Reader, value, zero_bits};
+use super::super::packed::{FoundByCodes, Marks, Reader, value, zero_bits};
 use super::super::wide::widest;
 use super::blocks;
 use super::bytes::{self, Bytes};
@@ -86,9 +86,8 @@ pub(super) fn count(
     if !moments
         && let Some(marks) = reader.marks()
         && let Some(own) = view.as_stored(marks.sides(), marks.is_transposed)
-        && has_many_levels(reader, view)?
-        && let Some(counted) = count_marks(&marks, &own)?
     {
+        let counted = count_marks(&marks, &own, &first_levels(reader, view)?)?;
         return Ok(if marks.is_transposed {
             Counted {
                 rows: counted.inputs,
@@ -102,52 +101,81 @@ pub(super) fn count(
     count_numbers(reader, view, moments)
 }
 
-/// Whether the first numbers of a weight have more levels than are listed.
-fn has_many_levels(reader: &Reader, view: &View) -> Result<bool, CheckpointError> {
+/// Levels of the first numbers of a weight.
+fn first_levels(reader: &Reader, view: &View) -> Result<Seen, CheckpointError> {
     let f32_type = StoredType::named("F32").expect("every table of dtypes has it");
     let mut seen = Seen::new(f32_type, zero_bits(f32_type).unwrap_or(u64::MAX));
     let mut numbers = vec![0.0; view.rows.saturating_mul(view.columns()).min(SAMPLE) as usize];
     reader.clone().read(0, &mut numbers)?;
     seen.look(&numbers);
-    Ok(seen.is_full())
+    Ok(seen)
 }
 
-/// Counts a weight of many levels by the codes that stand for 0; `None` where they do not tell.
-fn count_marks(marks: &Marks, view: &View) -> Result<Option<Counted>, CheckpointError> {
-    let blocks = view.blocks(1);
+/// What one thread has counted by codes.
+struct Marked<'c> {
+    marks: Marks<'c>,
+    found: FoundByCodes,
+    buffer: Vec<u8>,
+    inputs: Vec<u64>,
+    seen: Seen,
+    nnz: u64,
+}
+
+/// Counts a weight by what its codes say, given the levels of its first numbers.
+fn count_marks(marks: &Marks, view: &View, first: &Seen) -> Result<Counted, CheckpointError> {
+    let blocks = view.strips();
     let (rows, inputs) = (view.counted_rows(), view.counted_inputs());
-    let do_tell = AtomicBool::new(true);
-    let state = || (marks.clone(), Vec::new(), vec![0; inputs.unwrap_or(0)], 0);
+    let are_many = AtomicBool::new(first.is_full());
+    let state = || Marked {
+        marks: marks.clone(),
+        found: FoundByCodes::default(),
+        buffer: Vec::new(),
+        inputs: vec![0; inputs.unwrap_or(0)],
+        seen: first.clone(),
+        nnz: 0,
+    };
     let done = blocks::each(blocks.count, state, |state, number| {
-        let (marks, buffer, inputs, nnz) = state;
         let block = blocks.get(number);
         let width = block.columns as usize;
-        buffer.resize(block.rows as usize * width, 0);
-        for (row, out) in (block.row..).zip(buffer.chunks_mut(width)) {
-            if !do_tell.load(Ordering::Relaxed) || !marks.read(row, block.column, out)? {
-                do_tell.store(false, Ordering::Relaxed);
-                return Ok(Vec::new());
+        state.buffer.resize(block.rows as usize * width, 0);
+        for (row, out) in (block.row..).zip(state.buffer.chunks_mut(width)) {
+            let found = &mut state.found;
+            found.wants_numbers = !are_many.load(Ordering::Relaxed);
+            let begin = row * view.columns() + block.column;
+            state.marks.read(begin, out, found)?;
+            if !found.numbers.is_empty() {
+                found
+                    .numbers
+                    .iter()
+                    .for_each(|number| state.seen.look(&[*number]));
+                found.numbers.clear();
+                are_many.fetch_or(state.seen.is_full(), Ordering::Relaxed);
             }
         }
-        let codes = buffer.as_chunks::<1>().0;
-        let (rows_of_block, _) = count_block(view, block, codes, u8::MAX, inputs);
-        *nnz += rows_of_block.iter().map(|row| u64::from(*row)).sum::<u64>();
-        Ok(if rows.is_some() {
-            rows_of_block
-        } else {
-            Vec::new()
+        let codes = state.buffer.as_chunks::<1>().0;
+        let (rows_of_block, _) = count_block(view, block, codes, u8::MAX, &mut state.inputs);
+        state.nnz += sum(&rows_of_block);
+        Ok(match rows {
+            Some(_) => rows_of_block,
+            None => Vec::new(),
         })
     })?;
-    if !do_tell.into_inner() {
-        return Ok(None);
-    }
     let mut counted = Counted::none(rows, inputs);
     counted.add_rows(&blocks, done.answers.iter().map(|rows| &**rows));
-    for (_, _, inputs, nnz) in &done.states {
-        counted.nnz += nnz;
-        counted.add_inputs(inputs);
+    for state in &done.states {
+        counted.nnz += state.nnz;
+        counted.nan += state.found.nan;
+        counted.infinite += state.found.infinite;
+        counted.add_inputs(&state.inputs);
     }
-    Ok(Some(counted))
+    if !are_many.into_inner() {
+        counted.levels = Seen::levels(done.states.into_iter().map(|state| state.seen));
+    }
+    Ok(counted)
+}
+
+fn sum(rows: &[u32]) -> u64 {
+    rows.iter().map(|row| u64::from(*row)).sum()
 }
 
 fn count_numbers(reader: &Reader, view: &View, moments: bool) -> Result<Counted, CheckpointError> {
@@ -286,7 +314,7 @@ impl Tally<'_> {
     fn count<C: Code>(&self, state: &mut State, codes: &[C]) -> (Vec<u32>, u64) {
         let mask = C::Lane::short(self.mask);
         let (mut rows, top) = count_block(self.view, self.block, codes, mask, &mut state.inputs);
-        state.nnz += rows.iter().map(|row| u64::from(*row)).sum::<u64>();
+        state.nnz += sum(&rows);
         if !self.rows {
             rows = Vec::new();
         }

@@ -4,7 +4,8 @@
 //! weight that was rounded to few values is asked about every number.
 
 use super::super::packed::value;
-use super::wide::{Code, Lane, are_known};
+use super::super::wide::{CodeSet, widest};
+use super::wide::{Among, Code, FEW, Lane};
 use crate::dtype::StoredType;
 use std::collections::BTreeSet;
 
@@ -30,8 +31,8 @@ impl Levels {
     }
 }
 
-/// Codes that are looked at before it is worth a table of all.
-const FIRST: usize = 1024;
+/// Codes that are compared with a few at a time.
+const SOME: usize = 1024;
 
 /// Codes of 16 bits.
 const NARROW: usize = 1 << 16;
@@ -51,8 +52,10 @@ pub(super) struct Seen {
     dtype: StoredType,
     /// Bits that are 0 in a zero.
     mask: u64,
+    /// Codes that were seen, as long as they are so few that all are compared with all; then there are tables.
+    few: Vec<u64>,
     /// Which codes of eight bits were seen.
-    known: [bool; 256],
+    known: CodeSet,
     /// Of codes of 16 bits: 1 for each that was seen, and for each whose value is among those that were found. Empty until
     /// enough codes were looked at.
     narrow: Vec<u8>,
@@ -70,7 +73,8 @@ impl Seen {
         Seen {
             dtype,
             mask,
-            known: [false; 256],
+            few: Vec::new(),
+            known: CodeSet::EMPTY,
             narrow: Vec::new(),
             added: Vec::new(),
             table: Vec::new(),
@@ -87,12 +91,9 @@ impl Seen {
     /// Looks at codes until there are too many values.
     pub(super) fn look<C: Code>(&mut self, codes: &[C]) {
         let mut rest = codes;
-        if self.narrow.is_empty() && self.table.is_empty() {
-            let (first, others) = codes.split_at(codes.len().min(FIRST));
-            let mut few: Vec<C::Lane> = first.iter().map(|code| code.lane()).collect();
-            few.sort_unstable();
-            few.dedup();
-            few.into_iter().for_each(|code| self.add(code.long()));
+        while self.few.len() <= FEW && !rest.is_empty() {
+            let (some, others) = rest.split_at(rest.len().min(SOME));
+            self.look_few(some);
             rest = others;
         }
         if self.is_full() || rest.is_empty() {
@@ -105,15 +106,34 @@ impl Seen {
         }
     }
 
+    fn look_few<C: Code>(&mut self, codes: &[C]) {
+        if let Some(first) = self.few.first() {
+            let few = |at| C::Lane::short(*self.few.get(at).unwrap_or(first));
+            let few = std::array::from_fn(few);
+            if widest(Among { codes, few }) {
+                return;
+            }
+        }
+        let mut new: Vec<u64> = codes.iter().map(|code| code.lane().long()).collect();
+        new.sort_unstable();
+        new.dedup();
+        new.retain(|code| !self.few.contains(code));
+        new.iter().for_each(|code| self.add(*code));
+        self.few.extend(new);
+    }
+
     /// Looks at codes of eight bits, which never are too many.
     pub(super) fn look_bytes(&mut self, codes: &[u8]) {
+        if self.known.is_all() {
+            return;
+        }
         for codes in codes.chunks(BYTES) {
-            if are_known(codes, &self.known) {
+            if self.known.has_all(codes) {
                 continue;
             }
             for code in codes {
-                let known = &mut self.known[usize::from(*code)];
-                if !std::mem::replace(known, true) {
+                if !self.known.has(*code) {
+                    self.known.insert(*code);
                     self.add(u64::from(*code));
                 }
             }

@@ -10,6 +10,9 @@ pub const MOST_CHANNELS: u64 = 1 << 22;
 /// Bytes of a block: a few of them fit into the cache that a core has for itself.
 const BLOCK_BYTES: u64 = 1 << 18;
 
+/// Most columns of a strip.
+const STRIP: u64 = 1 << 11;
+
 /// Rows by inputs by taps, as stored.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct View {
@@ -78,10 +81,10 @@ impl View {
         })
     }
 
-    /// The matrix of its codes, where that has such sides and stands as the weight does, or as its transpose does.
+    /// The matrix of its codes: itself where they are stored number after number, its transpose where that has such sides.
     pub(super) fn as_stored(&self, sides: (u64, u64), is_transposed: bool) -> Option<View> {
         if !is_transposed {
-            return (sides == (self.rows, self.columns())).then(|| self.clone());
+            return Some(self.clone());
         }
         let is_plain = self.taps == 1 && self.groups == 1 && !self.is_vector;
         (is_plain && sides == (self.inputs, self.rows)).then(|| View {
@@ -139,6 +142,15 @@ impl View {
             return self.blocks(size);
         }
         self.cut(side, side)
+    }
+
+    /// Blocks of codes of one byte, so narrow that what belongs to a row of one may stay at hand for the next row.
+    pub(super) fn strips(&self) -> Blocks {
+        let width = self.columns().min(STRIP);
+        if self.rows == 0 || width == 0 {
+            return self.blocks(1);
+        }
+        self.cut(BLOCK_BYTES / width, width)
     }
 
     fn cut(&self, rows: u64, columns: u64) -> Blocks {

@@ -1,8 +1,8 @@
 //! Loops over codes and numbers that are worth the widest vectors of x86-64.
 //!
-//! Counting is written once, as loops that are compiled twice (`checkpoint/wide.rs`). Of sums of floats and of sets of codes
-//! the compiler makes no vectors, so they are written twice: one after the other, which is what they mean, and with AVX2,
-//! which gives the same bits.
+//! Counting is written once, as loops that are compiled twice (`checkpoint/wide.rs`). Of sums of floats the compiler makes
+//! no vectors, so they are written twice: one after the other, which is what they mean, and with AVX2, which gives the same
+//! bits.
 
 #![allow(unsafe_code)]
 
@@ -26,6 +26,9 @@ pub(super) trait Lane: Copy + Default + Ord {
     fn and(self, mask: Self) -> Self;
     /// 1 where it is not 0.
     fn one(self) -> Self;
+    /// All bits where it is another, none elsewhere.
+    fn is(self, other: Self) -> Self;
+    fn or(self, other: Self) -> Self;
     fn plus(self, other: Self) -> Self;
     fn long(self) -> u64;
     fn short(code: u64) -> Self;
@@ -43,6 +46,14 @@ macro_rules! lanes {
             #[inline(always)]
             fn one(self) -> Self {
                 Self::from(self != 0)
+            }
+            #[inline(always)]
+            fn is(self, other: Self) -> Self {
+                if self == other { Self::MAX } else { 0 }
+            }
+            #[inline(always)]
+            fn or(self, other: Self) -> Self {
+                self | other
             }
             #[inline(always)]
             fn plus(self, other: Self) -> Self {
@@ -100,6 +111,7 @@ impl<C: Code> Loop for Rows<'_, C> {
     fn run(self) -> C::Lane {
         let width = self.columns.len().max(1);
         let mut top = [C::Lane::default(); WIDTH];
+        let mut last_top = C::Lane::default();
         for (codes, found) in self.codes.chunks_exact(width).zip(self.rows) {
             let mut sum = 0;
             let runs = codes.chunks(C::Lane::COLUMNS);
@@ -107,75 +119,63 @@ impl<C: Code> Loop for Rows<'_, C> {
                 let mut row = [C::Lane::default(); WIDTH];
                 let (whole, rest) = codes.as_chunks::<WIDTH>();
                 let (columns, last) = columns.as_chunks_mut::<WIDTH>();
-                // Of arrays whose length the compiler knows it makes vectors that stay in registers.
+                // Of arrays whose length the compiler knows it makes vectors. They stay in registers if it also knows that
+                // none lies in another, so codes and columns are copied, and that no lane is chosen while it runs.
                 for (codes, columns) in whole.iter().zip(columns) {
+                    let (codes, mut counts) = (*codes, *columns);
                     for lane in 0..WIDTH {
                         let code = codes[lane].lane().and(self.mask);
                         let one = code.one();
-                        columns[lane] = columns[lane].plus(one);
+                        counts[lane] = counts[lane].plus(one);
                         row[lane] = row[lane].plus(one);
                         top[lane] = top[lane].max(code);
                     }
+                    *columns = counts;
                 }
-                for (lane, (code, column)) in rest.iter().zip(last).enumerate() {
+                for (code, column) in rest.iter().zip(last) {
                     let code = code.lane().and(self.mask);
                     *column = column.plus(code.one());
-                    row[lane] = row[lane].plus(code.one());
-                    top[lane] = top[lane].max(code);
+                    sum += code.one().long();
+                    last_top = last_top.max(code);
                 }
                 sum += row.into_iter().map(Lane::long).sum::<u64>();
             }
             *found = sum as u32;
         }
-        top.into_iter().max().unwrap_or_default()
+        top.into_iter().fold(last_top, Ord::max)
     }
 }
 
-/// Whether all codes are among those that are known.
-pub(super) fn are_known(codes: &[u8], known: &[bool; 256]) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the line above found AVX2, which is all that the function asks of the machine.
-        return unsafe { are_known_avx2(codes, known) };
-    }
-    are_known_each(codes, known)
+/// Most codes that [`Among`] compares with.
+pub(super) const FEW: usize = 16;
+
+/// Whether all codes are among a few, all of which are compared with all.
+pub(super) struct Among<'b, C: Code> {
+    pub(super) codes: &'b [C],
+    pub(super) few: [C::Lane; FEW],
 }
 
-/// One code after the other: what the other way is held against.
-fn are_known_each(codes: &[u8], known: &[bool; 256]) -> bool {
-    codes.iter().all(|code| known[usize::from(*code)])
-}
+impl<C: Code> Loop for Among<'_, C> {
+    type Out = bool;
 
-/// A code is a row, its low half, and a column, its high half, of a matrix of bits. Of every row a byte has the first eight
-/// columns and another the last, and shuffling picks them, and the bit of the column, for 32 codes at a time.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn are_known_avx2(codes: &[u8], known: &[bool; 256]) -> bool {
-    use std::arch::x86_64::*;
-    let table = |of: &dyn Fn(usize) -> u8| load_u8(&std::array::from_fn(|at| of(at % 16)));
-    let columns = |first: usize, row: usize| {
-        let bits = (0..8).map(|column| u8::from(known[(first + column) * 16 + row]) << column);
-        bits.sum()
-    };
-    let (low, high) = (table(&|row| columns(0, row)), table(&|row| columns(8, row)));
-    let bit = table(&|column| 1 << (column % 8));
-    let (half, none) = (_mm256_set1_epi8(15), _mm256_setzero_si256());
-    let mut unknown = none;
-    let (runs, rest) = codes.as_chunks::<32>();
-    for codes in runs {
-        let codes = load_u8(codes);
-        let row = _mm256_and_si256(codes, half);
-        let column = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), half);
-        // The sign of a code says in which half of the columns it is.
-        let row = _mm256_blendv_epi8(
-            _mm256_shuffle_epi8(low, row),
-            _mm256_shuffle_epi8(high, row),
-            codes,
-        );
-        let found = _mm256_and_si256(row, _mm256_shuffle_epi8(bit, column));
-        unknown = _mm256_or_si256(unknown, _mm256_cmpeq_epi8(found, none));
+    #[inline(always)]
+    fn run(self) -> bool {
+        let zero = C::Lane::default();
+        let (whole, rest) = self.codes.as_chunks::<WIDTH>();
+        let mut missing = [zero; WIDTH];
+        for codes in whole {
+            for lane in 0..WIDTH {
+                let code = codes[lane].lane();
+                let mut found = zero;
+                for known in self.few {
+                    found = found.or(code.is(known));
+                }
+                missing[lane] = missing[lane].or(found.is(zero));
+            }
+        }
+        let rest_is = rest.iter().all(|code| self.few.contains(&code.lane()));
+        missing == [zero; WIDTH] && rest_is
     }
-    _mm256_testz_si256(unknown, unknown) == 1 && are_known_each(rest, known)
 }
 
 /// Sums beside each other.
@@ -321,15 +321,7 @@ impl PairSums {
 }
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m256d, __m256i};
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load_u8(codes: &[u8; 32]) -> __m256i {
-    // SAFETY: 32 codes are 32 bytes, and the load asks for no alignment.
-    unsafe { std::arch::x86_64::_mm256_loadu_si256(codes.as_ptr().cast()) }
-}
+use std::arch::x86_64::{__m256, __m256d};
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
@@ -434,29 +426,47 @@ mod tests {
     }
 
     #[test]
+    fn codes_are_among_a_few_or_not_wherever_they_stand() {
+        fn check<const N: usize>()
+        where
+            [u8; N]: Code,
+        {
+            let lane = |code: u64| <[u8; N] as Code>::Lane::short(code);
+            let few = std::array::from_fn(|at| lane((at as u64 * at as u64) << (N * 8 - 8)));
+            for length in (0..70).chain([255]) {
+                let mut codes: Vec<[u8; N]> = (0..length)
+                    .map(|at| {
+                        let code = ((at % 16) as u64).pow(2) << (N * 8 - 8);
+                        *code
+                            .to_le_bytes()
+                            .first_chunk()
+                            .expect("no wider than 64 bits")
+                    })
+                    .collect();
+                let both = |codes: &[[u8; N]]| {
+                    let it = || Among { codes, few };
+                    assert_eq!(widest(it()), it().run());
+                    it().run()
+                };
+                assert!(both(&codes));
+                for at in 0..length {
+                    let code = std::mem::replace(&mut codes[at], [2; N]);
+                    assert!(!both(&codes));
+                    codes[at] = code;
+                }
+            }
+        }
+        check::<2>();
+        check::<4>();
+        check::<8>();
+    }
+
+    #[test]
     fn no_count_is_full_before_it_is_emptied() {
         // 255 rows of non-zeros, and rows of more non-zeros than 8 bits count.
         check::<1>(&vec![1; 255 * 300], 300, 0xff);
         check::<1>(&vec![1; 2 * 20_000], 20_000, 0xff);
         check::<2>(&vec![1; 2 * 70_000], 70_000, 0xffff);
-    }
-
-    #[test]
-    fn a_code_is_known_or_not_wherever_it_stands() {
-        let known: [bool; 256] = std::array::from_fn(|code| code * code / 7 % 3 != 0);
-        let (good, bad): (Vec<u8>, Vec<u8>) = (0..=255).partition(|code| known[usize::from(*code)]);
-        for length in (0..70).chain([good.len()]) {
-            let mut codes = good[..length].to_vec();
-            assert!(are_known(&codes, &known) && are_known_each(&codes, &known));
-            for at in 0..length {
-                let code = std::mem::replace(&mut codes[at], bad[at % bad.len()]);
-                assert!(!are_known(&codes, &known) && !are_known_each(&codes, &known));
-                codes[at] = code;
-            }
-        }
-        for code in 0..=255 {
-            assert_eq!(are_known(&[code; 32], &known), known[usize::from(code)]);
-        }
     }
 
     proptest! {
