@@ -10,6 +10,9 @@ use bitcost::kernels::{Activations, Packed, Packing, Pool, accumulate, available
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
+/// The most products of an input. 40 rows of 17 tokens keep 24 columns: a block of either packing, and a tail.
+const PRODUCTS: usize = 1 << 14;
+
 /// Pools of 1 to 4 threads, made once.
 static POOLS: LazyLock<Vec<Pool>> = LazyLock::new(|| (1..=4).map(Pool::new).collect());
 
@@ -20,9 +23,10 @@ fuzz_target!(|input: &[u8]| {
     let Some(last) = codes.len().checked_sub(1) else {
         return;
     };
-    let (rows, tokens) = (1 + usize::from(*rows) % 80, 1 + usize::from(*tokens) % 20);
-    // Few columns often, and sometimes so many that what is too narrow is full.
+    let (rows, tokens) = (1 + usize::from(*rows) % 40, 1 + usize::from(*tokens) % 17);
+    // Few columns often, and sometimes so many that what is too narrow is full; but no more products than a moment takes.
     let cols = 1 + usize::from(*cols) + usize::from(*more_cols / 32) * 256;
+    let cols = cols.min(PRODUCTS / (rows * tokens));
     let pool = &POOLS[usize::from(*threads) % POOLS.len()];
     let weight = |at: usize| (codes[at % codes.len()] % 3) as i8 - 1;
     let weights: Vec<i8> = (0..rows * cols).map(weight).collect();

@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn every_thread_runs_every_job_once() {
         let pool = Pool::new(4);
-        for _ in 0..2000 {
+        for _ in 0..if cfg!(miri) { 10 } else { 2000 } {
             let runs = [const { AtomicUsize::new(0) }; 4];
             pool.run(&|number| {
                 runs[number].fetch_add(1, Ordering::Relaxed);
