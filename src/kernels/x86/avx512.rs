@@ -75,16 +75,7 @@ pub(in super::super) fn one(group: &[u8], x: &[i8], out: &mut [i32; ROWS]) {
 /// Largest intermediate: 2 * 128 for each of [`super::super::packing::MAX_COLS`] columns: 2^26.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(in super::super) fn some(group: &[u8], x: &[i8], tokens: usize, out: &mut [i32]) {
-    match tokens {
-        1 => tile::<1>(group, x, out),
-        2 => tile::<2>(group, x, out),
-        3 => tile::<3>(group, x, out),
-        4 => tile::<4>(group, x, out),
-        5 => tile::<5>(group, x, out),
-        6 => tile::<6>(group, x, out),
-        7 => tile::<7>(group, x, out),
-        _ => tile::<8>(group, x, out),
-    }
+    of_tokens!(tokens, tile(group, x, out));
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]

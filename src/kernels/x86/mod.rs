@@ -7,6 +7,22 @@
 //! From memory a kernel is as fast as its loads are early: each asks for the bytes [`AHEAD`] of those that it works on. It
 //! asks beyond the end of its group too, since the next one lies there; asking for what is not there does nothing.
 
+/// Calls what is compiled for a number of tokens, so that their sums stay in registers.
+macro_rules! of_tokens {
+    ($tokens:expr, $tile:ident($($argument:expr),*)) => {
+        match $tokens {
+            1 => $tile::<1>($($argument),*),
+            2 => $tile::<2>($($argument),*),
+            3 => $tile::<3>($($argument),*),
+            4 => $tile::<4>($($argument),*),
+            5 => $tile::<5>($($argument),*),
+            6 => $tile::<6>($($argument),*),
+            7 => $tile::<7>($($argument),*),
+            _ => $tile::<8>($($argument),*),
+        }
+    };
+}
+
 pub(super) mod avx2;
 pub(super) mod avx2_trits;
 pub(super) mod avx512;
