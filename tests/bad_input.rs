@@ -782,7 +782,7 @@ fn an_overlay_of_200_mb_is_refused_without_reading_it() {
     refused(
         &run(&["inspect", LLAMA, "--module-db", &file]),
         3,
-        &[&file, "at most 16777216 bytes"],
+        &[&file, "more than 16777216 bytes"],
     );
 }
 
