@@ -43,9 +43,14 @@ impl Arena {
 
     /// The size of most of its pages in KiB as the system reports it; `None` where it does not.
     pub fn page_kib(&self) -> Option<u64> {
-        let text = std::fs::read_to_string("/proc/self/smaps").ok()?;
-        page_kib(&text, self.bytes().as_ptr() as u64)
+        page_kib_at(self.bytes())
     }
+}
+
+/// The size of most pages of the mapping in which some bytes begin.
+pub(super) fn page_kib_at(bytes: &[u8]) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/smaps").ok()?;
+    page_kib(&text, bytes.as_ptr() as u64)
 }
 
 /// Of the mapping that holds an address: 2048 where most of what is resident is on huge pages, else its plain page size.

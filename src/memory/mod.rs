@@ -1,7 +1,41 @@
-//! Memory that execution works in: where weights lie, aligned and on large pages.
+//! Memory that execution works in: blocks for tensors and packed weights, aligned, counted, and on large pages where that pays.
 //!
-//! - `arena.rs`: one region for weights that are written once and then only read
+//! ```
+//! use bitcost::memory::{MemoryPool, PoolConfig, Tag};
+//!
+//! const SCORES: Tag = Tag::of("scores");
+//! let pool = MemoryPool::new(PoolConfig::default());
+//! let mut block = pool.zeroed(4096, 64, SCORES)?;
+//! block.bytes_mut()?[0] = 1;
+//! assert_eq!(pool.metrics().live_bytes, 4096);
+//! drop(block);
+//! assert_eq!(pool.metrics().live_bytes, 0);
+//! # Ok::<(), bitcost::memory::MemoryError>(())
+//! ```
+//!
+//! - `arena.rs`: one region on large pages, the only way in which memory is taken from the system
+//! - `pool.rs`: the pool of the machine's own memory
+//! - `mapped.rs`: the pool of mapped files
+//! - `devices.rs`: what pools of all devices have in common, and which devices there are
+//! - `block.rs`: what pools hand out
+//! - `tag.rs`, `metrics.rs`: what memory is for, and how much there is of it
 
 mod arena;
+mod block;
+mod config;
+mod devices;
+mod error;
+mod mapped;
+mod metrics;
+mod pool;
+mod tag;
 
 pub use arena::{Arena, HUGE_PAGE};
+pub use block::Block;
+pub use config::{Cleanup, PoolConfig, Pressure, Tracking};
+pub use devices::{DEVICES, DevicePool, device_pool};
+pub use error::MemoryError;
+pub use mapped::MappedFiles;
+pub use metrics::{Metrics, TagMetrics};
+pub use pool::MemoryPool;
+pub use tag::Tag;
