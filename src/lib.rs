@@ -157,5 +157,8 @@ pub mod model;
 pub mod report;
 pub mod source;
 pub mod stats;
+pub mod tensor;
+pub mod threads;
 pub mod units;
 pub mod value;
+mod wide;

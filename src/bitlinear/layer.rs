@@ -5,6 +5,7 @@ use super::packed::output_shape;
 use super::product::{sums_of_rows, transposed};
 use super::{Dequantization, Init, LayerError, PackedBitLinear, QuantConfig, Random, Ternary};
 use crate::kernels::{Activations, Packed, Packing, Pool};
+use crate::memory::{MemoryPool, PoolConfig};
 use rayon::prelude::*;
 use std::ops::Deref;
 
@@ -173,9 +174,14 @@ impl BitLinear {
         let shapes: Vec<(usize, usize)> = starts
             .map(|from| (self.out_features, group.min(self.in_features - from)))
             .collect();
-        let groups = Packed::pack_all(packing, &shapes, |group, row, out| {
-            ternary.group_codes(row, group, out);
-        })?;
+        let groups = Packed::pack_all(
+            &MemoryPool::new(PoolConfig::default()),
+            packing,
+            &shapes,
+            |group, row, out| {
+                ternary.group_codes(row, group, out);
+            },
+        )?;
         PackedBitLinear::from_parts(
             groups,
             Dequantization::Online,

@@ -7,8 +7,9 @@
 //! begin to end, and a single token is simply its columns in order. Columns are padded with 0 to whole blocks of every packing.
 
 use super::packing::MAX_COLS;
-use super::share::{Shared, chunks};
 use super::{KernelError, Pool, TOKENS};
+use crate::threads::{Shared, chunks};
+use crate::wide::{Loop, wide};
 
 /// Below this a maximum counts as this much, so that a token of zeros has a scale.
 pub const ABSMAX_FLOOR: f32 = 1e-5;
@@ -267,40 +268,6 @@ fn quantize_block(
         width,
         codes,
     });
-}
-
-/// A loop over numbers that is written once and compiled for wider vectors too.
-trait Loop {
-    type Out;
-    fn run(self) -> Self::Out;
-}
-
-/// Runs a loop as it is compiled for this machine.
-fn wide<L: Loop>(it: L) -> L::Out {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-        fn avx512<L: Loop>(it: L) -> L::Out {
-            it.run()
-        }
-        #[target_feature(enable = "avx2")]
-        fn avx2<L: Loop>(it: L) -> L::Out {
-            it.run()
-        }
-        if std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512bw")
-            && std::arch::is_x86_feature_detected!("avx512vl")
-            && std::arch::is_x86_feature_detected!("avx512dq")
-        {
-            // SAFETY: the condition found what the function asks of the machine.
-            return unsafe { avx512(it) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the condition found what the function asks of the machine.
-            return unsafe { avx2(it) };
-        }
-    }
-    it.run()
 }
 
 struct AbsMax<'x> {

@@ -3,6 +3,9 @@
 /// Why a product cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
+    /// A tensor of weights that cannot be made.
+    #[error(transparent)]
+    Tensor(#[from] crate::tensor::TensorError),
     /// A matrix of 0 rows, or of 0 columns.
     #[error("a matrix of {rows} rows and {cols} columns has no product")]
     Empty {
@@ -131,5 +134,11 @@ fn size(bytes: usize) -> String {
     match bytes {
         usize::MAX => "more memory than can be addressed".into(),
         bytes => crate::units::binary(bytes as u128),
+    }
+}
+
+impl From<crate::memory::MemoryError> for KernelError {
+    fn from(e: crate::memory::MemoryError) -> KernelError {
+        KernelError::Tensor(e.into())
     }
 }

@@ -22,8 +22,6 @@
 //! - `multiply.rs`: a kernel over a whole product
 //! - [`measure`]: how fast kernels are
 //! - [`probe`]: what the machine can do at most
-//! - `share.rs`: which thread does what
-//! - `pool.rs`: threads that wait for work without sleeping
 //!
 //! ## How to add a kernel
 //!
@@ -42,19 +40,17 @@ mod error;
 pub mod measure;
 mod multiply;
 pub mod packing;
-mod pool;
 pub mod probe;
 mod scalar;
-mod share;
 mod table;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use crate::threads::Pool;
 pub use activations::{ABSMAX_FLOOR, Activations, Granularity};
 pub use error::KernelError;
 pub use multiply::{RowScale, Scaling, accumulate, multiply};
 pub use packing::{Counts, Packed, Packing};
-pub use pool::Pool;
 pub use table::{Isa, KERNELS, Kernel, Runnable, available, best, best_of, by_name};
 
 /// The most tokens of a block.

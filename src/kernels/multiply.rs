@@ -4,8 +4,8 @@
 //! and each group is used for all of a piece before the next.
 
 use super::packing::{Packed, ROWS};
-use super::share::{Shared, chunks};
 use super::{Activations, KernelError, Pool, Runnable, TOKENS};
+use crate::threads::{Shared, chunks};
 
 /// Packed bytes that a thread takes at once.
 const CHUNK_BYTES: usize = 64 << 10;

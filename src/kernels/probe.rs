@@ -4,8 +4,8 @@
 //! A kernel is judged against these, so they have to be honest: nothing in them but the loads or the instruction itself, on as
 //! many threads, beside the kernel in time. Each gives a rate, so that the caller decides how often to look.
 
-use super::share::chunks;
 use super::{Isa, Pool};
+use crate::threads::chunks;
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -25,61 +25,19 @@ pub mod gguf;
 pub mod hf;
 
 use super::KernelError;
-use crate::memory::Arena;
+use crate::memory::{HUGE_PAGE, MemoryPool, PoolConfig, Tag};
+pub use crate::tensor::{BLOCK_BYTES, Packing, ROWS};
+use crate::tensor::{Dtype, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Rows of a group.
-pub const ROWS: usize = 32;
-
-/// Bytes of a block of a group.
-pub const BLOCK_BYTES: usize = ROWS * 4;
 
 /// The most columns that a matrix may have. Plane 3 of a code stands 64 times too high in its byte, so a lane takes at most
 /// 4 * 2 * 64 * 128 = 65,536 from a block: 2^31 / 65,536 = 32,768 blocks fit, which are 524,288 columns. Half of that is more
 /// than any model has and leaves every kernel room.
 pub const MAX_COLS: usize = 1 << 18;
 
-/// How weights are packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Packing {
-    /// 2.0 bits a weight: four codes of two bits in a byte.
-    Planes,
-    /// 1.6 bits a weight: five digits to base three in a byte.
-    Trits,
-}
-
 impl Packing {
-    /// All of them.
-    pub const ALL: [Packing; 2] = [Packing::Planes, Packing::Trits];
-
-    /// What it is called: its bits per weight.
-    pub fn name(self) -> &'static str {
-        match self {
-            Packing::Planes => "2.0",
-            Packing::Trits => "1.6",
-        }
-    }
-
-    /// Weights in a byte.
-    pub const fn planes(self) -> usize {
-        match self {
-            Packing::Planes => 4,
-            Packing::Trits => 5,
-        }
-    }
-
-    /// Columns of a block.
-    pub const fn block_cols(self) -> usize {
-        4 * self.planes()
-    }
-
-    /// Bytes of a group of so many columns.
-    pub fn group_bytes(self, cols: usize) -> usize {
-        cols.div_ceil(self.block_cols()) * BLOCK_BYTES
-    }
-
     /// The code of a plane of a byte.
     pub fn code(self, byte: u8, plane: usize) -> u8 {
         match self {
@@ -124,40 +82,35 @@ static DIGITS: [[u8; 5]; 256] = {
     table
 };
 
+/// What packed weights are in the metrics of a pool.
+pub const WEIGHTS: Tag = Tag::of("packed weights");
+
 /// A matrix of ternary weights as kernels read it.
 #[derive(Clone, Debug)]
 pub struct Packed {
     packing: Packing,
-    rows: usize,
-    cols: usize,
-    memory: Arc<Arena>,
-    range: Range<usize>,
+    /// `[rows, cols]`
+    weights: Tensor,
 }
 
 impl Packed {
-    /// Packs a matrix into a region of its own; `fill` writes the weights of a row, each -1, 0 or 1.
+    /// Packs a matrix into memory of its own; `fill` writes the weights of a row, each -1, 0 or 1.
     pub fn pack(
         packing: Packing,
         rows: usize,
         cols: usize,
         fill: impl Fn(usize, &mut [i8]) + Sync,
     ) -> Result<Packed, KernelError> {
-        let bytes = size(packing, rows, cols)?;
-        let mut arena =
-            Arena::zeroed(bytes).map_err(|error| KernelError::Memory { bytes, error })?;
-        write(packing, rows, cols, &fill, arena.bytes_mut())?;
-        Ok(Packed {
-            packing,
-            rows,
-            cols,
-            memory: Arc::new(arena),
-            range: 0..bytes,
-        })
+        let pool = MemoryPool::new(PoolConfig::default());
+        let fill = |_: usize, row: usize, out: &mut [i8]| fill(row, out);
+        let mut one = Packed::pack_all(&pool, packing, &[(rows, cols)], fill)?;
+        Ok(one.remove(0))
     }
 
-    /// Packs several matrices one after the other into one region, so that who multiplies by them in this order reads one
-    /// stream; `fill` writes the weights of a row of a matrix.
+    /// Packs several matrices one after the other into one block of a pool, so that who multiplies by them in this order reads
+    /// one stream; `fill` writes the weights of a row of a matrix.
     pub fn pack_all(
+        pool: &MemoryPool,
         packing: Packing,
         shapes: &[(usize, usize)],
         fill: impl Fn(usize, usize, &mut [i8]) + Sync,
@@ -166,73 +119,62 @@ impl Packed {
         let mut bytes: usize = 0;
         for (rows, cols) in shapes {
             let all = bytes.checked_add(size(packing, *rows, *cols)?);
-            bytes = all.ok_or_else(|| KernelError::Memory {
-                bytes: usize::MAX,
-                error: std::io::ErrorKind::OutOfMemory.into(),
-            })?;
+            bytes = all.ok_or_else(too_large)?;
             ends.push(bytes);
         }
-        let mut arena =
-            Arena::zeroed(bytes).map_err(|error| KernelError::Memory { bytes, error })?;
+        let mut block = pool.zeroed(bytes, HUGE_PAGE, WEIGHTS)?;
         let mut at = 0;
         for (number, ((rows, cols), end)) in shapes.iter().zip(&ends).enumerate() {
-            let place = &mut arena.bytes_mut()[at..*end];
-            write(
-                packing,
-                *rows,
-                *cols,
-                &|row, out| fill(number, row, out),
-                place,
-            )?;
+            let place = &mut block.bytes_mut()?[at..*end];
+            let fill = |row: usize, out: &mut [i8]| fill(number, row, out);
+            write(packing, *rows, *cols, &fill, place)?;
             at = *end;
         }
-        let memory = Arc::new(arena);
+        let memory = Arc::new(block);
         let starts = std::iter::once(&0).chain(&ends);
-        let matrices = shapes.iter().zip(starts.zip(&ends));
-        Ok(matrices
-            .map(|((rows, cols), (start, end))| Packed {
-                packing,
-                rows: *rows,
-                cols: *cols,
-                memory: memory.clone(),
-                range: *start..*end,
-            })
-            .collect())
+        let matrices = shapes.iter().zip(starts);
+        let matrix = |((rows, cols), start): (&(usize, usize), &usize)| {
+            let dtype = Dtype::Ternary(packing);
+            let weights = Tensor::of_block(memory.clone(), *start, dtype, &[*rows, *cols])?;
+            Ok(Packed { packing, weights })
+        };
+        matrices.map(matrix).collect()
     }
 
-    /// So many copies of it in one region, one after the other: more weights than a cache holds.
+    /// So many copies of it in one block, one after the other: more weights than a cache holds.
     pub fn repeat(&self, copies: usize) -> Result<Vec<Packed>, KernelError> {
         let each = self.bytes().len();
-        let bytes = each.saturating_mul(copies);
-        let mut arena =
-            Arena::zeroed(bytes).map_err(|error| KernelError::Memory { bytes, error })?;
-        for place in arena.bytes_mut().chunks_exact_mut(each) {
+        let bytes = each.checked_mul(copies).ok_or_else(too_large)?;
+        let pool = MemoryPool::new(PoolConfig::default());
+        let mut block = pool.allocate(bytes, HUGE_PAGE, WEIGHTS)?;
+        for place in block.bytes_mut()?.chunks_exact_mut(each) {
             place.copy_from_slice(self.bytes());
         }
-        let memory = Arc::new(arena);
-        let copy = |number: usize| Packed {
-            memory: memory.clone(),
-            range: number * each..(number + 1) * each,
-            ..*self
+        let memory = Arc::new(block);
+        let copy = |number: usize| {
+            let (dtype, shape) = (self.weights.dtype(), self.weights.shape());
+            let weights = Tensor::of_block(memory.clone(), number * each, dtype, shape)?;
+            Ok(Packed {
+                packing: self.packing,
+                weights,
+            })
         };
-        Ok((0..copies).map(copy).collect())
+        (0..copies).map(copy).collect()
     }
 
     /// The rows of some groups alone, where they lie.
     pub(super) fn part(&self, groups: Range<usize>) -> Packed {
-        let each = self.packing.group_bytes(self.cols);
-        let start = self.range.start;
+        let rows = groups.start * ROWS..self.rows().min(groups.end * ROWS);
+        let weights = self.weights.slice(0, rows);
         Packed {
-            rows: self.rows.min(groups.end * ROWS) - groups.start * ROWS,
-            memory: self.memory.clone(),
-            range: start + groups.start * each..start + groups.end * each,
-            ..*self
+            packing: self.packing,
+            weights: weights.expect("whole groups of this matrix"),
         }
     }
 
-    /// All bytes of the region that it lies in, its neighbours' too.
+    /// All bytes of the block that it lies in, its neighbours' too.
     pub fn region(&self) -> &[u8] {
-        self.memory.bytes()
+        self.weights.memory().bytes()
     }
 
     /// How it is packed.
@@ -242,39 +184,40 @@ impl Packed {
 
     /// Rows: features that go out.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.weights.shape()[0]
     }
 
     /// Columns: features that come in.
     pub fn cols(&self) -> usize {
-        self.cols
+        self.weights.shape()[1]
     }
 
     /// All bytes, padding included.
     pub fn bytes(&self) -> &[u8] {
-        &self.memory.bytes()[self.range.clone()]
+        let bytes = self.weights.numbers();
+        bytes.expect("packed weights lie side by side")
     }
 
     /// The size of the pages that it lies on, where the system tells.
     pub fn page_kib(&self) -> Option<u64> {
-        self.memory.page_kib()
+        self.weights.memory().page_kib()
     }
 
     /// How many groups of rows it has.
     pub fn groups(&self) -> usize {
-        self.rows.div_ceil(ROWS)
+        self.rows().div_ceil(ROWS)
     }
 
     /// The bytes of one group.
     pub fn group(&self, number: usize) -> &[u8] {
-        let bytes = self.packing.group_bytes(self.cols);
+        let bytes = self.packing.group_bytes(self.cols());
         &self.bytes()[number * bytes..][..bytes]
     }
 
     /// Writes the weights of a row.
     pub fn row(&self, row: usize, out: &mut [i8]) {
         let group = self.group(row / ROWS);
-        for (col, weight) in out.iter_mut().enumerate().take(self.cols) {
+        for (col, weight) in out.iter_mut().enumerate().take(self.cols()) {
             let (block, place) = (
                 col / self.packing.block_cols(),
                 col % self.packing.block_cols(),
@@ -286,8 +229,8 @@ impl Packed {
 
     /// How many weights are -1, 0 and 1.
     pub fn counts(&self) -> Counts {
-        let rows = (0..self.rows).into_par_iter().map_init(
-            || vec![0; self.cols],
+        let rows = (0..self.rows()).into_par_iter().map_init(
+            || vec![0; self.cols()],
             |weights, row| {
                 self.row(row, weights);
                 Counts::of(weights)
@@ -335,12 +278,15 @@ fn size(packing: Packing, rows: usize, cols: usize) -> Result<usize, KernelError
     if cols > MAX_COLS {
         return Err(KernelError::TooWide { cols });
     }
-    rows.div_ceil(ROWS)
-        .checked_mul(packing.group_bytes(cols))
-        .ok_or_else(|| KernelError::Memory {
-            bytes: usize::MAX,
-            error: std::io::ErrorKind::OutOfMemory.into(),
-        })
+    let bytes = Dtype::Ternary(packing).bytes(rows, cols);
+    bytes.ok_or_else(too_large)
+}
+
+fn too_large() -> KernelError {
+    KernelError::Memory {
+        bytes: usize::MAX,
+        error: std::io::ErrorKind::OutOfMemory.into(),
+    }
 }
 
 /// Packs the rows of a matrix, group after group.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Calls `job` with ranges that together are `0..count`, each about `at_once` long where several threads share them. A thread's
 /// own are side by side.
-pub(super) fn chunks(
+pub(crate) fn chunks(
     pool: &Pool,
     count: usize,
     at_once: usize,
@@ -22,7 +22,14 @@ pub(super) fn chunks(
     }
     // The share of a thread begins here; what was taken of it so far is counted beside it.
     let begin = |thread: usize| thread * count / threads;
-    let taken: Vec<Padded> = (0..threads).map(|_| Padded(AtomicUsize::new(0))).collect();
+    let few = [const { Padded(AtomicUsize::new(0)) }; FEW];
+    let many: Vec<Padded>;
+    let taken = if threads <= FEW {
+        &few[..threads]
+    } else {
+        many = (0..threads).map(|_| Padded(AtomicUsize::new(0))).collect();
+        &many[..]
+    };
     pool.run(&|own| {
         for thread in (0..threads).map(|step| (own + step) % threads) {
             let share = begin(thread)..begin(thread + 1);
@@ -37,12 +44,15 @@ pub(super) fn chunks(
     });
 }
 
+/// So many counts need no memory of their own: a step of a model shares work two hundred times.
+const FEW: usize = 64;
+
 /// A count on a cache line of its own, so that threads do not wait for each other's.
 #[repr(align(128))]
 struct Padded(AtomicUsize);
 
 /// A slice of which several threads write different parts.
-pub(super) struct Shared<'a, T> {
+pub(crate) struct Shared<'a, T> {
     start: *mut T,
     len: usize,
     of: PhantomData<&'a mut [T]>,
@@ -52,7 +62,7 @@ pub(super) struct Shared<'a, T> {
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
-    pub(super) fn of(slice: &'a mut [T]) -> Shared<'a, T> {
+    pub(crate) fn of(slice: &'a mut [T]) -> Shared<'a, T> {
         Shared {
             start: slice.as_mut_ptr(),
             len: slice.len(),
@@ -66,7 +76,7 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// No two parts that live at the same time may overlap.
     #[allow(clippy::mut_from_ref)]
-    pub(super) unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
+    pub(crate) unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
         assert!(at <= self.len && len <= self.len - at, "a part lies within");
         // SAFETY: it lies within the slice, as the line above found, and the caller promises that nobody else has it.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
