@@ -135,6 +135,7 @@
 
 pub mod analysis;
 pub mod bitlinear;
+pub mod bitnet;
 pub mod bops;
 pub mod channels;
 pub mod check;

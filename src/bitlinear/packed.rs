@@ -35,6 +35,20 @@ impl PackedBitLinear {
         let first = groups
             .first()
             .ok_or(KernelError::Empty { rows: 0, cols: 0 })?;
+        let multipliers = rule.multipliers(scales, first.rows(), bias)?;
+        PackedBitLinear::from_multipliers(groups, multipliers, activations)
+    }
+
+    /// The same of scales and bias that a rule was applied to already, such as those of several layers that were put under each
+    /// other. Scales are one for all, or `[rows, groups]`.
+    pub fn from_multipliers(
+        groups: Vec<Packed>,
+        mut multipliers: Multipliers,
+        activations: Granularity,
+    ) -> Result<PackedBitLinear, LayerError> {
+        let first = groups
+            .first()
+            .ok_or(KernelError::Empty { rows: 0, cols: 0 })?;
         let rows = first.rows();
         for (number, group) in groups.iter().enumerate() {
             if group.rows() != rows || group.packing() != first.packing() {
@@ -47,16 +61,14 @@ impl PackedBitLinear {
                 });
             }
         }
+        let scales = &multipliers.scales;
         if scales.len() != 1 {
             same_length(
                 "the scale of the weights",
                 scales.len(),
                 rows * groups.len(),
             )?;
-        }
-        let mut multipliers = rule.multipliers(scales, rows, bias)?;
-        if scales.len() != 1 {
-            multipliers.scales = transposed(&multipliers.scales, groups.len());
+            multipliers.scales = transposed(scales, groups.len());
         }
         Ok(PackedBitLinear {
             groups,

@@ -178,6 +178,7 @@ pub(super) fn formulas(entry: &Entry) -> Vec<(String, &Formula)> {
             .flat_map(|m| m.reads.iter().chain(&m.writes).chain(&m.intermediates)),
     );
     out.extend(entry.positions.iter());
+    out.extend(entry.decoder.iter().map(|(_, f)| f));
     out.extend(entry.notes.iter().map(|note| &note.when));
     out.extend(entry.requires.iter().map(|(condition, _)| condition));
     out.extend(

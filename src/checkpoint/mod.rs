@@ -318,15 +318,25 @@ impl Checkpoint {
         self.tensors.iter().map(|t| u128::from(t.bytes)).sum()
     }
 
+    /// A tensor where it lies in its mapped file; `None` where it cannot be seen so: packed codes, numbers at odd places.
+    pub fn view(&self, tensor: &Tensor) -> Result<Option<crate::tensor::Tensor>, CheckpointError> {
+        let file = self.file(tensor);
+        let view = file.map.view(file, tensor);
+        view.map_err(|reason| self.unreadable(tensor, reason))
+    }
+
     /// The bytes of a tensor, mapped from its file.
     pub fn data(&self, tensor: &Tensor) -> Result<Data<'_>, CheckpointError> {
         let file = self.file(tensor);
-        file.map
-            .data(file, tensor)
-            .map_err(|reason| CheckpointError::Data {
-                file: file.label.clone(),
-                reason: format!("tensor `{}`: {reason}", shown(&tensor.name)),
-            })
+        let data = file.map.data(file, tensor);
+        data.map_err(|reason| self.unreadable(tensor, reason))
+    }
+
+    fn unreadable(&self, tensor: &Tensor, reason: String) -> CheckpointError {
+        CheckpointError::Data {
+            file: self.file(tensor).label.clone(),
+            reason: format!("tensor `{}`: {reason}", shown(&tensor.name)),
+        }
     }
 }
 

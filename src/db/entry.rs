@@ -54,6 +54,8 @@ pub struct Entry {
     pub task: Option<Task>,
     /// The longest sequence the model takes.
     pub positions: Option<Formula>,
+    /// Of a root that can run: which of its modules is what, and the numbers that its arithmetic needs.
+    pub decoder: Vec<(Arc<str>, Formula)>,
     /// The second derivation of its FLOPs.
     pub flop_analysis: Option<FlopAnalysis>,
     /// The second derivation of its traffic, in bytes.
@@ -320,6 +322,10 @@ pub const KEYS: &[(&str, &str)] = &[
         "on roots: causal, seq2seq, encoder, vision, vision_text or audio",
     ),
     ("positions", "on roots: the longest sequence"),
+    (
+        "decoder",
+        "on roots that run: which module is what, and numbers of its arithmetic",
+    ),
     ("flop_analysis", "second derivation of the FLOPs"),
     (
         "memory_analysis",
@@ -434,6 +440,7 @@ pub(super) fn build(
         container: fields.bool("container")?,
         task: fields.string("task")?.map(|t| task(key, &t)).transpose()?,
         positions: fields.formula("positions")?,
+        decoder: fields.named_formulas("decoder")?,
         flop_analysis,
         memory_analysis,
         examples: examples(&fields)?,

@@ -199,6 +199,16 @@ impl<'e> Model<'e> {
         }
     }
 
+    /// What the root says of running it: which module is what, and numbers; nothing where it does not say.
+    pub fn decoder(&self) -> Result<Vec<(Arc<str>, Value)>, ModelError> {
+        let formulas = self.root.iter().flat_map(|root| &root.decoder);
+        let value = |(name, formula): &'e (Arc<str>, Formula)| {
+            let root = self.root.expect("its formulas are there");
+            Ok((name.clone(), self.root_value(root, formula)?.0))
+        };
+        formulas.map(value).collect()
+    }
+
     /// A formula of the root, and the config values that it read.
     fn root_value(
         &self,

@@ -272,6 +272,11 @@ impl Tensor {
         Ok(bytemuck::cast_slice(&self.memory.bytes()[range]))
     }
 
+    /// Its bytes, where they lie side by side.
+    pub fn bytes(&self) -> Result<&[u8], TensorError> {
+        Ok(&self.memory.bytes()[self.side_by_side()?])
+    }
+
     /// Its numbers, to be written: where nobody else sees them.
     pub fn numbers_mut<T: Element>(&mut self) -> Result<&mut [T], TensorError> {
         let range = self.range::<T>()?;
@@ -380,6 +385,10 @@ impl Tensor {
                 asked: T::NAME,
             });
         }
+        self.side_by_side()
+    }
+
+    fn side_by_side(&self) -> Result<Range<usize>, TensorError> {
         if !self.is_contiguous() {
             return Err(TensorError::Scattered {
                 shape: self.shape.to_vec(),
