@@ -21,6 +21,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("cost", 1),
     ("memory", 1),
     ("device", 1),
+    ("text", 1),
     ("source", 1),
     ("value", 0),
     ("json", 0),
@@ -30,6 +31,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("glob", 0),
     ("channels", 0),
     ("bops", 0),
+    ("random", 0),
 ];
 
 /// Imports that the picture names as exceptions.
