@@ -8,6 +8,7 @@ use bitcost::text::{
     Tokenizer, TokenizerConfig, stop_tokens,
 };
 use bitcost::value::Value;
+use common::{Folder, TIME_LIMIT, program, refused, wait};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -578,4 +579,165 @@ fn settings_that_make_no_sense_are_errors() {
         ));
     }
     assert_eq!(new(0.0, Some(1), 1.0), None);
+}
+
+const TINY: &str = "bitnet_tiny/bitlinear";
+
+/// The program's report, with something on its standard input.
+fn inspect_with(input: &[u8], args: &[&str]) -> common::Ran {
+    let folder = Folder::new();
+    let file = std::fs::File::open(folder.write("input", input)).expect("a file just written");
+    let mut command = program(args);
+    command.stdin(file);
+    wait(command, TIME_LIMIT)
+}
+
+#[test]
+fn the_length_of_a_text_is_the_number_of_its_tokens() {
+    let folder = Folder::new();
+    let text = folder.write("prompt.txt", "The weights are minus one, zero");
+    let model = common::fixture(TINY);
+    let report = common::json(&["inspect", &model, "--tokenize", &text, "--format", "json"]);
+    assert_eq!(common::int(&report, "workload.seq_len"), 11);
+    let notes = common::list(&report, "notes");
+    let note = notes
+        .iter()
+        .find(|note| common::at(note, "code").as_str() == Some("tokens"));
+    let message = common::at(note.expect("a note"), "message").to_string();
+    assert!(
+        message.contains("seq-len 11 is how many tokens"),
+        "{message}"
+    );
+    assert!(
+        message.contains("prompt.txt") && message.contains("bitlinear/tokenizer.json"),
+        "{message}"
+    );
+
+    let length = common::json(&["inspect", &model, "-s", "11", "--format", "json"]);
+    assert_eq!(common::at(&report, "totals"), common::at(&length, "totals"));
+}
+
+#[test]
+fn the_tokens_can_be_those_of_a_folder_or_a_file() {
+    let model = common::fixture(TINY);
+    let folder = common::fixture("text/byte_level");
+    let file = common::fixture("text/byte_level/tokenizer.json");
+    let words = common::fixture("text/word_pieces/tokenizer.json");
+    for (tokenizer, tokens) in [(folder, "15"), (file, "15"), (words, "11")] {
+        let args = [
+            "inspect",
+            &model,
+            "--tokenize",
+            "-",
+            "--tokenizer",
+            &tokenizer,
+        ];
+        let ran = inspect_with(b"The weights are minus one, zero", &args);
+        // 420 tokens are more than the model's 384 rows, but none of them is in the text.
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        let said = format!("seq-len {tokens} is how many tokens standard input has");
+        assert!(ran.out.contains(&said), "{}", ran.out);
+    }
+}
+
+#[test]
+fn batches_of_a_text_are_a_sweep() {
+    let model = common::fixture(TINY);
+    let args = [
+        "inspect",
+        &model,
+        "--tokenize",
+        "-",
+        "-b",
+        "1,2",
+        "--format",
+        "csv",
+    ];
+    let ran = inspect_with(b"zero, one", &args);
+    let lengths: Vec<_> = ran
+        .out
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(1))
+        .collect();
+    assert_eq!(lengths, [Some("3"), Some("3")], "{}", ran.out);
+}
+
+#[test]
+fn a_text_that_cannot_be_counted_is_refused() {
+    let model = common::fixture(TINY);
+    let folder = Folder::new();
+    let text = folder.write("prompt.txt", "one");
+    let with = |tokenizer: &str| {
+        let args = [
+            "inspect",
+            &model,
+            "--tokenize",
+            &text,
+            "--tokenizer",
+            tokenizer,
+        ];
+        common::run(&args)
+    };
+    let own = |model: &str| common::run(&["inspect", model, "--tokenize", &text]);
+
+    refused(
+        &inspect_with(b"a\xffb", &["inspect", &model, "--tokenize", "-"]),
+        3,
+        &["not UTF-8 text: byte 1"],
+    );
+    refused(
+        &inspect_with(b"", &["inspect", &model, "--tokenize", "-"]),
+        3,
+        &["standard input", "no tokens"],
+    );
+    refused(
+        &with(&common::fixture("bitnet_tiny")),
+        3,
+        &["there is no tokenizer.json"],
+    );
+    refused(&with(&folder.file("none.json")), 3, &["none.json"]);
+    refused(&with(&text), 3, &["prompt.txt: not a tokenizer"]);
+    refused(
+        &with("org/absent"),
+        3,
+        &["org/absent: there is no tokenizer.json", "HF_HUB_OFFLINE"],
+    );
+    refused(&with("a/b/c"), 3, &["cannot be the id"]);
+    refused(&own("torchvision/resnet18"), 2, &["reads no text"]);
+    refused(
+        &own("openai-community/gpt2"),
+        3,
+        &["openai-community/gpt2: there is no tokenizer.json"],
+    );
+    let bare = Folder::new();
+    let config = String::from_utf8(fixture(&format!("{TINY}/config.json"))).expect("text");
+    bare.write("config.json", &config);
+    refused(
+        &own(bare.path().to_str().expect("a readable path")),
+        3,
+        &["no tokenizer.json beside it", "--tokenizer"],
+    );
+
+    // The tokens of a text must be rows of the model.
+    bare.write("tokenizer.json", fixture(&format!("{TINY}/tokenizer.json")));
+    bare.write(
+        "config.json",
+        config.replace("\"vocab_size\": 384", "\"vocab_size\": 20"),
+    );
+    refused(
+        &own(bare.path().to_str().expect("a readable path")),
+        3,
+        &["token ", "vocabulary of 20", "tokenizer.json"],
+    );
+}
+
+#[test]
+fn a_length_and_a_text_are_one_too_many() {
+    let model = common::fixture(TINY);
+    let ran = common::run(&["inspect", &model, "--tokenize", "-", "-s", "3"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("cannot be used with"), "{}", ran.err);
+    let ran = common::run(&["inspect", &model, "--tokenizer", &model]);
+    assert_eq!(ran.code, Some(2));
 }
