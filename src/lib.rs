@@ -46,8 +46,9 @@
 //! | 1 | [`cost`] | the second derivation: operands with widths, a register of operations, blocks composed of them; knows no database |
 //! | 1 | [`memory`] | where packed weights lie: regions on large pages |
 //! | 1 | [`device`] | the machine, as far as the system tells |
+//! | 1 | [`text`] | text to tokens and back, chat templates, the choice of the next token: what a runner needs around the numbers |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
-//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`], [`bops`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels, definitions of bit operations |
+//! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`], [`bops`], [`random`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels, definitions of bit operations, numbers of a seed |
 //!
 //! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
 //! exceptions (such as the did-you-mean of [`formula`], which [`source`] and [`cost`] use too).
@@ -155,10 +156,12 @@ pub mod json;
 pub mod kernels;
 pub mod memory;
 pub mod model;
+pub mod random;
 pub mod report;
 pub mod source;
 pub mod stats;
 pub mod tensor;
+pub mod text;
 pub mod threads;
 pub mod units;
 pub mod value;

@@ -5,11 +5,12 @@
 mod classifier;
 
 use bitcost::bitlinear::{
-    BitLinear, Dequantization, Init, LayerError, PackedBitLinear, QuantConfig, Random, Ternary,
+    BitLinear, Dequantization, Init, LayerError, PackedBitLinear, QuantConfig, Ternary,
 };
 use bitcost::kernels::{
     Activations, Counts, Granularity, KernelError, Packed, Packing, Pool, available, best,
 };
+use bitcost::random::Random;
 use classifier::{Classifier, Data, Training, logits};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;

@@ -772,3 +772,108 @@ fn the_proxy_of_the_environment_is_used_unless_no_proxy_names_the_host() {
     open(&hub, "org/tiny", &direct).expect("found without the proxy");
     assert_eq!(count.load(Ordering::Relaxed), through);
 }
+
+/// The tokenizer of the tiny model, which the imitation of the Hub serves.
+const TOKENIZER: &[u8] = include_bytes!("../fixtures/text/byte_level/tokenizer.json");
+
+/// Whether a report says that a text had so many tokens by this tokenizer.
+#[track_caller]
+fn counted(ran: &common::Ran, tokens: usize, tokenizer: &str) {
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    let report = parse(&ran.out);
+    let notes = common::list(&report, "notes");
+    let said: Vec<String> = notes
+        .iter()
+        .map(|note| at(note, "message").to_string())
+        .collect();
+    let note = format!("seq-len {tokens} is how many tokens");
+    let fits = |said: &&String| said.contains(&note) && said.contains(tokenizer);
+    assert!(said.iter().find(fits).is_some(), "{said:?}");
+}
+
+#[test]
+fn a_text_is_counted_by_a_tokenizer_of_the_hub() {
+    let mut repo = model("org/tiny").small("tokenizer.json", TOKENIZER);
+    repo.refs.push("refs/pr/1".into());
+    let hub = Hub::with(repo);
+    hub.add(Repo::new("org/only-words").small("tokenizer.json", TOKENIZER));
+    hub.add(model("org/bare"));
+    let home = Folder::new();
+    let text = home.write("prompt.txt", "!#");
+    let inspect = |id: &str, more: &[&str]| {
+        let args = ["inspect", id, "--tokenize", &text, "--format", "json"];
+        run(&hub, &home, &[&args[..], more].concat())
+    };
+    let place = |id: &str| format!("{id}@{}/tokenizer.json", &Repo::new(id).commit[..12]);
+
+    // The model's own, another's, that of a repository with nothing else.
+    counted(&inspect("org/tiny", &[]), 3, &place("org/tiny"));
+    counted(
+        &inspect("org/tiny", &["--revision", "refs/pr/1"]),
+        3,
+        &place("org/tiny"),
+    );
+    counted(
+        &inspect("org/bare", &["--tokenizer", "org/tiny"]),
+        3,
+        &place("org/tiny"),
+    );
+    let other = ["--tokenizer", "org/only-words", "--revision", "refs/pr/1"];
+    counted(&inspect("org/tiny", &other), 3, &place("org/only-words"));
+    // A model of the catalog has its tokenizer on the Hub.
+    hub.add(model("openai-community/gpt2").small("tokenizer.json", TOKENIZER));
+    counted(
+        &inspect("openai-community/gpt2", &[]),
+        3,
+        &place("openai-community/gpt2"),
+    );
+
+    let ran = inspect("org/bare", &[]);
+    common::refused(&ran, 3, &["org/bare@", "no tokenizer.json beside it"]);
+    let ran = inspect("org/tiny", &["--tokenizer", "org/bare"]);
+    common::refused(&ran, 3, &["org/bare@", "there is no tokenizer.json"]);
+    let ran = inspect("org/tiny", &["--tokenizer", "org/absent"]);
+    common::refused(&ran, 3, &["org/absent"]);
+}
+
+#[test]
+fn a_tokenizer_in_the_cache_needs_no_network() {
+    let hub = Hub::with(model("org/tiny").small("tokenizer.json", TOKENIZER));
+    let home = Folder::new();
+    let text = home.write("prompt.txt", "!#");
+    let args = [
+        "inspect",
+        "org/tiny",
+        "--tokenize",
+        &text,
+        "--format",
+        "json",
+    ];
+    let config_only = ["fetch", "org/tiny", "--file", "config.json"];
+    assert_eq!(run(&hub, &home, &config_only).code, Some(0));
+    // The cache has the model without its tokenizer: it is asked for at the same commit, or said to be missing.
+    let commit = &Repo::new("org/tiny").commit[..12];
+    counted(
+        &run(&hub, &home, &args),
+        3,
+        &format!("org/tiny@{commit}/tokenizer.json"),
+    );
+    let offline = [&args[..], &["--offline"]].concat();
+    common::refused(
+        &run(&hub, &home, &offline),
+        3,
+        &["there is no tokenizer.json", "--offline"],
+    );
+    let cache = [&args[..], &["--source", "cache"]].concat();
+    common::refused(
+        &run(&hub, &home, &cache),
+        3,
+        &["no tokenizer.json beside it"],
+    );
+
+    assert_eq!(run(&hub, &home, &["fetch", "org/tiny"]).code, Some(0));
+    hub.forget();
+    counted(&run(&hub, &home, &args), 3, "snapshots");
+    counted(&run(&hub, &home, &offline), 3, "snapshots");
+    assert_eq!(hub.asked().len(), 0);
+}

@@ -22,6 +22,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("cost", 1),
     ("tensor", 1),
     ("device", 1),
+    ("text", 1),
     ("source", 1),
     ("memory", 0),
     ("threads", 0),
@@ -34,6 +35,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("glob", 0),
     ("channels", 0),
     ("bops", 0),
+    ("random", 0),
 ];
 
 /// Imports that the picture names as exceptions.

@@ -1,9 +1,10 @@
 //! A classifier of BitLinear layers, the data it learns from, and the optimizer step that trains it.
 
 use bitcost::bitlinear::{
-    BitLinear, Evaluating, Gradients, Init, LayerError, PackedBitLinear, QuantConfig, Random,
+    BitLinear, Evaluating, Gradients, Init, LayerError, PackedBitLinear, QuantConfig,
 };
 use bitcost::kernels::{Packing, Pool, Runnable};
+use bitcost::random::Random;
 
 /// Labelled points.
 pub(crate) struct Data {

@@ -3,9 +3,10 @@
 use super::error::{matrix_size, same_length};
 use super::packed::output_shape;
 use super::product::{sums_of_rows, transposed};
-use super::{Dequantization, Init, LayerError, PackedBitLinear, QuantConfig, Random, Ternary};
+use super::{Dequantization, Init, LayerError, PackedBitLinear, QuantConfig, Ternary};
 use crate::kernels::{Activations, Packed, Packing, Pool};
 use crate::memory::{MemoryPool, PoolConfig};
+use crate::random::Random;
 use rayon::prelude::*;
 use std::ops::Deref;
 

@@ -15,7 +15,7 @@
 //! Weights that change while they are evaluated do not compile, and neither does a deployed layer that is trained:
 //!
 //! ```compile_fail,E0502
-//! # use bitcost::{bitlinear::*, kernels::*};
+//! # use bitcost::{bitlinear::*, kernels::*, random::Random};
 //! # let mut layer = BitLinear::new(4, 2, true, Init::default(), QuantConfig::default(), &mut Random::seeded(1))?;
 //! let evaluating = layer.eval(Packing::Planes)?;
 //! layer.weight_mut()[0] = 0.5;
@@ -24,7 +24,7 @@
 //! ```
 //!
 //! ```compile_fail,E0382
-//! # use bitcost::{bitlinear::*, kernels::*};
+//! # use bitcost::{bitlinear::*, kernels::*, random::Random};
 //! # let layer = BitLinear::new(4, 2, true, Init::default(), QuantConfig::default(), &mut Random::seeded(1))?;
 //! let deployed = layer.deploy(Packing::Planes)?;
 //! layer.train(&[1.0; 4])?;
@@ -34,7 +34,7 @@
 //! In the order that is meant:
 //!
 //! ```
-//! # use bitcost::{bitlinear::*, kernels::*};
+//! # use bitcost::{bitlinear::*, kernels::*, random::Random};
 //! let mut layer = BitLinear::new(4, 2, true, Init::default(), QuantConfig::default(), &mut Random::seeded(1))?;
 //! let pass = layer.train(&[1.0, -2.0, 0.5, 0.0])?;
 //! let gradients = pass.backward(&[0.1, -0.1])?;
@@ -67,7 +67,7 @@ mod ternary;
 pub use config::{ActivationDtype, QuantConfig, WeightGranularity};
 pub use dequantize::{Dequantization, Multipliers};
 pub use error::LayerError;
-pub use init::{Init, Random};
+pub use init::Init;
 pub use layer::{BitLinear, Evaluating, Gradients, Pass};
 pub use packed::PackedBitLinear;
 pub use ternary::{ABSMEAN_FLOOR, AbsMean, NotFinite, Ternary, codes};

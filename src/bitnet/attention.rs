@@ -336,8 +336,8 @@ fn add_values<S: Stored, const H: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bitlinear::Random;
     use crate::memory::{MemoryPool, PoolConfig};
+    use crate::random::Random;
 
     /// What attention is, in 64 bits.
     fn exact(query: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<f64> {

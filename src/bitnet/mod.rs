@@ -32,7 +32,7 @@ pub use decoder::{Decoder, NORMS, Settings};
 pub use error::RunError;
 pub use head::{HEAD, HeadBits};
 pub use plan::{Plan, Role, Shape};
-pub use session::{AT_ONCE, SCRATCH, Session, Trace};
+pub use session::{AT_ONCE, Logits, SCRATCH, Session, Trace};
 pub use spent::{Spent, Step};
 pub use weights::Source;
 

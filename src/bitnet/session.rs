@@ -23,6 +23,9 @@ pub const AT_ONCE: usize = 128;
 /// Is told of numbers on their way: the layer, what they are, the numbers of all tokens that are under way.
 pub type Trace<'t> = &'t mut dyn FnMut(usize, &'static str, &[f32]);
 
+/// Is told the logits of a token.
+pub type Logits<'l> = &'l mut dyn FnMut(&[f32]);
+
 /// A model at work on one sequence.
 pub struct Session<'d> {
     decoder: &'d Decoder,
@@ -155,7 +158,7 @@ impl<'d> Session<'d> {
     pub fn feed_traced(
         &mut self,
         ids: &[u32],
-        logits: &mut dyn FnMut(&[f32]),
+        logits: Logits<'_>,
         trace: Option<Trace<'_>>,
     ) -> Result<(), RunError> {
         self.run(ids, Some(logits), trace)
@@ -164,7 +167,7 @@ impl<'d> Session<'d> {
     fn run(
         &mut self,
         ids: &[u32],
-        mut each: Option<&mut dyn FnMut(&[f32])>,
+        mut each: Option<Logits<'_>>,
         mut trace: Option<Trace<'_>>,
     ) -> Result<(), RunError> {
         let vocabulary = self.decoder.plan.shape.vocabulary;

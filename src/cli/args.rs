@@ -56,6 +56,7 @@ pub(super) enum Command {
   bitcost inspect deepseek-ai/DeepSeek-V3 -s 128,2048,32768          one line per length
   bitcost inspect openai-community/gpt2 google/gemma-2b              one line per model
   bitcost inspect Qwen/Qwen2.5-0.5B --source hub --revision main    config and headers from the Hub
+  bitcost inspect ./my-model --tokenize prompt.txt                   as many tokens as a text has
   bitcost inspect torchvision/resnet50 --by class --columns macs,share
   bitcost inspect ./my-model --explain model.layers.0.self_attn
   bitcost inspect ./my-model --max-params 7e9 --max-kv-bytes-per-token 128KiB --quiet")]
@@ -126,6 +127,12 @@ pub(super) struct WorkloadArgs {
     /// New tokens (encoder tokens, audio samples); several values make a sweep [default: min(2048, position limit), 1 in decode]
     #[arg(short = 's', long, alias = "seq_len", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     pub seq_len: Vec<u64>,
+    /// Take the sequence length from a text: the tokens of a file, or of standard input (-)
+    #[arg(long, value_name = "FILE", conflicts_with = "seq_len")]
+    pub tokenize: Option<PathBuf>,
+    /// Whose tokens: a tokenizer.json, a folder with one, or an id of the Hub [default: the model's own]
+    #[arg(long, value_name = "TOKENIZER", requires = "tokenize")]
+    pub tokenizer: Option<String>,
     /// Tokens already in the cache [default: 2047 in decode]
     #[arg(long, alias = "past_len", value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1 << 40))]
     pub past_len: Option<u64>,

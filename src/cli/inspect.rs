@@ -4,13 +4,14 @@ use super::args::{
     AttentionArg, ByArg, CountArg, FormatArg, GateArgs, InspectArgs, LogitsArg, PhaseArg,
     ShownArgs, SourceArg, SourceArgs, WorkloadArgs,
 };
+use super::tokens::Text;
 use super::{
     Exit, Failure, Outcome, database, database_hash, input, model_failure, to_json, usage,
     write_out,
 };
 use crate::analysis::{self, Analysis, Note, Options, Row, Totals};
 use crate::checkpoint::CheckpointError;
-use crate::db::Db;
+use crate::db::{Db, Task};
 use crate::formula::did_you_mean;
 use crate::glob::matches;
 use crate::join::{Headers, MISMATCHES};
@@ -58,6 +59,8 @@ struct Request<'a> {
     db_sha256: String,
     wanted: Wanted,
     settings: Settings,
+    /// The text whose tokens are the sequence length.
+    text: Option<Text>,
 }
 
 impl<'a> Request<'a> {
@@ -106,6 +109,7 @@ impl<'a> Request<'a> {
             },
             wanted: wanted(&args.source, shown.quiet),
             settings: Settings::from_env(),
+            text: w.tokenize.as_deref().map(Text::read).transpose()?,
         })
     }
 
@@ -217,6 +221,8 @@ struct Opened<'d> {
     files: ModelFiles,
     model: Model<'d>,
     headers: Option<Headers>,
+    /// How many tokens the text has that was named.
+    tokens: Option<u64>,
     /// What the source gives reason to say.
     notes: Vec<Note>,
 }
@@ -244,13 +250,36 @@ fn open<'d>(request: &Request<'_>, db: &'d Db, id: &str) -> Result<Opened<'d>, F
             return Err(input(format!("{}: {reason}", files.file)));
         }
     };
-    let notes = source_notes(&files).chain(note).collect();
+    let counted = match &request.text {
+        Some(text) => Some(count(request, text, &files, &model)?),
+        None => None,
+    };
+    let (tokens, said) = counted.unzip();
+    let notes = source_notes(&files).chain(note).chain(said).collect();
     Ok(Opened {
         files,
         model,
         headers,
+        tokens,
         notes,
     })
+}
+
+/// The tokens that a text has for a model.
+fn count(
+    request: &Request<'_>,
+    text: &Text,
+    files: &ModelFiles,
+    model: &Model<'_>,
+) -> Result<(u64, Note), Failure> {
+    if matches!(model.task(), Task::Vision | Task::Audio) {
+        return Err(usage(format!(
+            "{} reads no text, so --tokenize means nothing",
+            model.architecture
+        )));
+    }
+    let tokenizer = request.args.workload.tokenizer.as_deref();
+    text.count(files, tokenizer, &request.wanted, &request.settings)
 }
 
 /// The headers of a model's weights, or a note why there are none.
@@ -292,12 +321,14 @@ fn analyze(request: &Request<'_>, db: &Db, id: &str) -> Result<(Meta, Analysis),
         files,
         model,
         headers,
+        tokens,
         notes,
     } = open(request, db, id)?;
     let headers = headers.as_ref();
     let fail = |e| model_failure(db, &files.file, e);
     let w = &request.args.workload;
-    let (batch, seq_len) = (w.batch_size.first().copied(), w.seq_len.first().copied());
+    let batch = w.batch_size.first().copied();
+    let seq_len = tokens.or(w.seq_len.first().copied());
     let workload = model
         .workload(&asked(w, headers, batch, seq_len))
         .map_err(fail)?;
@@ -437,11 +468,13 @@ fn explain_one(request: &Request<'_>, db: &Db, id: &str, path: &str) -> Outcome 
         files,
         model,
         headers,
+        tokens,
         ..
     } = open(request, db, id)?;
     let fail = |e| model_failure(db, &files.file, e);
     let w = &request.args.workload;
-    let (batch, seq_len) = (w.batch_size.first().copied(), w.seq_len.first().copied());
+    let batch = w.batch_size.first().copied();
+    let seq_len = tokens.or(w.seq_len.first().copied());
     let workload = model
         .workload(&asked(w, headers.as_ref(), batch, seq_len))
         .map_err(fail)?;
@@ -512,10 +545,14 @@ fn sweep(request: &Request<'_>, db: &Db, id: &str) -> Outcome {
             values.iter().copied().map(Some).collect()
         }
     };
+    let seq_lens = match opened.tokens {
+        Some(tokens) => vec![Some(tokens)],
+        None => or_default(&w.seq_len),
+    };
     let mut points: Vec<(Workload, u32, Totals)> = Vec::new();
     let meter = analysis::Sweep::new(model, headers, request.options);
     for batch in or_default(&w.batch_size) {
-        for seq_len in or_default(&w.seq_len) {
+        for seq_len in seq_lens.iter().copied() {
             let workload = model
                 .workload(&asked(w, headers, batch, seq_len))
                 .map_err(fail)?;

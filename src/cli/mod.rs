@@ -21,6 +21,7 @@ mod output;
 mod progress;
 mod run;
 mod stats;
+mod tokens;
 
 use crate::db::DbError;
 use crate::model::ModelError;
@@ -162,14 +163,20 @@ fn database(overlays: &[std::path::PathBuf]) -> Result<crate::db::Db, Failure> {
     Ok(db)
 }
 
-/// The text of a file of entries or blocks; one larger than any that is meant is refused, pipes and devices included.
+/// The text of a file, or of standard input where the path is `-`; one larger than any that is meant is refused, pipes and
+/// devices included.
 fn read_text(path: &std::path::Path) -> Result<String, Failure> {
     use std::io::Read;
     const MAX_BYTES: u64 = 16 << 20;
     let fail = |reason: String| input(format!("{}: {reason}", path.display()));
-    let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
+    let source: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(|e| fail(e.to_string()))?)
+    };
     let mut content = Vec::new();
-    file.take(MAX_BYTES + 1)
+    source
+        .take(MAX_BYTES + 1)
         .read_to_end(&mut content)
         .map_err(|e| fail(e.to_string()))?;
     if content.len() as u64 > MAX_BYTES {
@@ -177,7 +184,10 @@ fn read_text(path: &std::path::Path) -> Result<String, Failure> {
             "more than {MAX_BYTES} bytes, the most that is read"
         )));
     }
-    String::from_utf8(content).map_err(|_| fail("not UTF-8 text".into()))
+    String::from_utf8(content).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        fail(format!("not UTF-8 text: byte {at} begins no character"))
+    })
 }
 
 /// SHA-256 over the embedded database and the overlays, in order.

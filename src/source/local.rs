@@ -2,7 +2,10 @@
 
 use super::files::read_whole;
 use super::head;
-use super::{CONFIG, Files, Folder, MAX_CONFIG_BYTES, ModelFiles, SourceError, SourceKind};
+use super::{
+    CONFIG, Files, Folder, MAX_CONFIG_BYTES, MAX_SMALL_FILE_BYTES, ModelFiles, SmallFile,
+    SourceError, SourceKind,
+};
 use crate::json;
 use crate::value::{Object, Value};
 use std::fs;
@@ -20,6 +23,33 @@ pub(super) fn open(id: &str) -> Result<Option<ModelFiles>, SourceError> {
         Err(e) if is_spelled_as_path(id) => Err(SourceError::unreadable(path, e)),
         Err(_) => Ok(None),
     }
+}
+
+/// The file `name` of a folder, or the file at a path; `None` if the path does not exist and does not look like one.
+pub(super) fn read(id: &str, name: &str) -> Result<Option<SmallFile>, SourceError> {
+    let path = Path::new(id);
+    let file = match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            let missing = || SourceError::NoFile {
+                place: id.into(),
+                name: name.into(),
+                advice: String::new(),
+            };
+            let folder = Folder::open(path)?;
+            SmallFile {
+                bytes: folder.read(name)?.ok_or_else(missing)?,
+                label: folder.label(name),
+            }
+        }
+        Ok(_) => SmallFile {
+            bytes: read_whole(path, MAX_SMALL_FILE_BYTES)?,
+            label: id.into(),
+        },
+        // What is spelled as a path is meant as one.
+        Err(e) if is_spelled_as_path(id) => return Err(SourceError::unreadable(path, e)),
+        Err(_) => return Ok(None),
+    };
+    Ok(Some(file))
 }
 
 /// Whether an id can only be a path.

@@ -30,7 +30,7 @@ pub use head::{FrameError, Head, LENGTH_BYTES, MAX_HEADER_BYTES, header_bytes, i
 pub use hub::{Action, FetchError, Fetched, FetchedFile, Hub, HubError};
 pub use progress::{Event, Progress, Silent};
 pub use repo::{MAIN, RepoId, is_commit, is_revision, short};
-pub use search::{Wanted, open};
+pub use search::{Wanted, open, read};
 pub use settings::{DEFAULT_ENDPOINT, Secret, Settings};
 
 use crate::json::JsonError;
@@ -69,6 +69,15 @@ pub struct ModelFiles {
     pub notes: Vec<String>,
     /// Everything else that the source has of the model; `None` where it has a config and nothing more.
     pub files: Option<Arc<dyn Files>>,
+}
+
+/// A small file of a model, whole.
+#[derive(Clone, Debug)]
+pub struct SmallFile {
+    /// What errors and notes call it.
+    pub label: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
 }
 
 /// The sources there are.
@@ -137,6 +146,16 @@ pub enum SourceError {
         error: HubError,
         /// Where was looked before.
         tried: String,
+    },
+    /// A folder, or a repository, without the file that is wanted of it.
+    #[error("{place}: there is no {name}{advice}")]
+    NoFile {
+        /// Where was looked.
+        place: String,
+        /// The file.
+        name: String,
+        /// Where else it could be, or nothing.
+        advice: String,
     },
     /// A folder without config.json.
     #[error("{0}: the folder has no config.json and no safetensors file")]

@@ -1,12 +1,12 @@
 //! One look for a model: which sources are asked, in which order, and what is said when none has it.
 //!
-//! An id and wishes in, the model's files out. Without wishes: a path, the Hub's cache, the catalog, the Hub.
+//! An id and wishes in, the model's files out, or one of them. Without wishes: a path, the Hub's cache, the catalog, the Hub.
 
 #[cfg(feature = "hub")]
 use super::hub::{self, HubError};
 use super::{
-    Catalog, MAIN, ModelFiles, Progress, RepoId, Settings, Silent, SourceError, SourceKind, cache,
-    is_commit, is_revision, local,
+    Catalog, Files, MAIN, ModelFiles, Progress, RepoId, Settings, Silent, SmallFile, SourceError,
+    SourceKind, cache, is_commit, is_revision, local,
 };
 use cache::Snapshot;
 use std::path::Path;
@@ -42,16 +42,7 @@ impl Default for Wanted {
 /// The files of the model called `id`, from the first source that has it: a path, the Hub's cache, the catalog, the Hub. A
 /// revision, or the wish to be up to date, goes to the Hub first.
 pub fn open(id: &str, wanted: &Wanted, settings: &Settings) -> Result<ModelFiles, SourceError> {
-    let search = Search {
-        id,
-        wanted,
-        settings,
-        repo: RepoId::parse(id),
-        offline: wanted.offline || settings.offline,
-    };
-    if let Some(revision) = wanted.revision.as_deref().filter(|r| !is_revision(r)) {
-        return Err(SourceError::BadRevision(revision.into()));
-    }
+    let search = Search::new(id, wanted, settings)?;
     let without_revisions = match wanted.source {
         Some(SourceKind::Local | SourceKind::Catalog) => {
             wanted.revision.is_some() || wanted.refresh
@@ -72,6 +63,31 @@ pub fn open(id: &str, wanted: &Wanted, settings: &Settings) -> Result<ModelFiles
     found.ok_or_else(|| search.not_found())
 }
 
+/// The small file `name` of what is called `id`: a folder, or the file itself; else of the repository of that id, in the
+/// Hub's cache or on the Hub. The catalog has configs alone, so it is not asked.
+pub fn read(
+    id: &str,
+    name: &str,
+    wanted: &Wanted,
+    settings: &Settings,
+) -> Result<SmallFile, SourceError> {
+    let search = Search::new(id, wanted, settings)?;
+    let hub_first = wanted.refresh || wanted.revision.is_some();
+    let found = if hub_first {
+        None
+    } else {
+        local::read(id, name)?
+    };
+    let found = match found {
+        None if !wanted.refresh => search.cached_file(name)?,
+        found => found,
+    };
+    match found {
+        Some(found) => Ok(found),
+        None => search.file_of_hub(name),
+    }
+}
+
 /// One look for a model.
 struct Search<'a> {
     id: &'a str,
@@ -82,7 +98,24 @@ struct Search<'a> {
     offline: bool,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(
+        id: &'a str,
+        wanted: &'a Wanted,
+        settings: &'a Settings,
+    ) -> Result<Search<'a>, SourceError> {
+        if let Some(revision) = wanted.revision.as_deref().filter(|r| !is_revision(r)) {
+            return Err(SourceError::BadRevision(revision.into()));
+        }
+        Ok(Search {
+            id,
+            wanted,
+            settings,
+            repo: RepoId::parse(id),
+            offline: wanted.offline || settings.offline,
+        })
+    }
+
     fn anywhere(&self) -> Result<ModelFiles, SourceError> {
         let hub_first = self.wanted.refresh || self.wanted.revision.is_some();
         if hub_first && local::is_spelled_as_path(self.id) {
@@ -141,6 +174,53 @@ impl Search<'_> {
             return Ok(None);
         };
         Snapshot::find(cache, repo, self.revision())
+    }
+
+    fn cached_file(&self, name: &str) -> Result<Option<SmallFile>, SourceError> {
+        match self.snapshot()? {
+            Some(snapshot) => small_file(&snapshot, name),
+            None => Ok(None),
+        }
+    }
+
+    fn file_of_hub(&self, name: &str) -> Result<SmallFile, SourceError> {
+        let nowhere = |advice: String| SourceError::NoFile {
+            place: self.id.into(),
+            name: name.into(),
+            advice,
+        };
+        let Some(repo) = &self.repo else {
+            return Err(nowhere(
+                "; it is no file or folder here, and cannot be the id of a model on the Hub".into(),
+            ));
+        };
+        if self.offline {
+            let cache = match &self.settings.cache {
+                Some(cache) => format!("the Hub's cache ({}) has none", cache.display()),
+                None => "there is no cache of the Hub".into(),
+            };
+            let why =
+                "the Hub was not asked, because the network is off (--offline or HF_HUB_OFFLINE)";
+            return Err(nowhere(format!("; {cache}, and {why}")));
+        }
+        self.ask_for(repo, name)
+    }
+
+    #[cfg(feature = "hub")]
+    fn ask_for(&self, repo: &RepoId, name: &str) -> Result<SmallFile, SourceError> {
+        let progress = self.wanted.progress.clone();
+        let hub = hub::Hub::open(repo, self.revision(), self.settings, progress)?;
+        let missing = || SourceError::NoFile {
+            place: hub.label(""),
+            name: name.into(),
+            advice: String::new(),
+        };
+        small_file(&hub, name)?.ok_or_else(missing)
+    }
+
+    #[cfg(not(feature = "hub"))]
+    fn ask_for(&self, _repo: &RepoId, _name: &str) -> Result<SmallFile, SourceError> {
+        Err(SourceError::NotBuilt(self.id.into()))
     }
 
     /// The Hub's answer; `None` where it has no such model.
@@ -236,4 +316,12 @@ impl Search<'_> {
             advice: advice.into(),
         }
     }
+}
+
+fn small_file(files: &dyn Files, name: &str) -> Result<Option<SmallFile>, SourceError> {
+    let bytes = files.read(name)?;
+    Ok(bytes.map(|bytes| SmallFile {
+        label: files.label(name),
+        bytes,
+    }))
 }

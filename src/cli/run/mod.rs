@@ -10,10 +10,11 @@ mod tensors;
 
 use super::args::{DbFormat, MAX_NUMBERS, RunArgs};
 use super::{Exit, Failure, Outcome, database, to_json, usage, write_out};
-use crate::bitlinear::{LayerError, Random};
+use crate::bitlinear::LayerError;
 use crate::device::Device;
 use crate::kernels::measure::{Shape, choose, median};
 use crate::kernels::{Activations, Isa, Packing, Pool, Runnable, TOKENS, best, best_of, by_name};
+use crate::random::Random;
 use crate::report::run::{Run, Verified, json, table};
 use load::{Loaded, Opened};
 use std::time::{Duration, Instant};
