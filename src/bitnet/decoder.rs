@@ -193,6 +193,11 @@ impl Decoder {
             .bytes()
             .map_or(0, |bytes| bytes.len() as u64)
     }
+
+    /// The memory that all packed weights lie in: what a probe of reading should read.
+    pub fn region(&self) -> &[u8] {
+        self.layers[0].qkv.groups()[0].region()
+    }
 }
 
 /// Scales and biases of matrices that become one. A scale of all becomes one of each row where there are several.

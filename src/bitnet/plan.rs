@@ -310,6 +310,24 @@ impl Plan {
         }
     }
 
+    /// Products with ternary weights that a token takes.
+    pub fn ternary_products(&self) -> u64 {
+        let of_layer = [
+            Role::Query,
+            Role::Key,
+            Role::Value,
+            Role::Output,
+            Role::Gate,
+            Role::Up,
+            Role::Down,
+        ];
+        let products = of_layer.map(|role| {
+            let (rows, cols) = self.weight(role);
+            rows as u64 * cols as u64
+        });
+        products.iter().sum::<u64>() * self.shape.layers as u64
+    }
+
     /// Takes the sizes from the tree, and holds every weight of it against them.
     fn measure(&mut self, tree: &Tree<'_>) -> Result<(), RunError> {
         let shape = |role: Role, layer: usize| -> Result<Vec<usize>, RunError> {
