@@ -39,13 +39,14 @@
 //! | 4 | [`stats`] | what the data of a checkpoint says, as values that are written, read and merged |
 //! | 3 | [`model`] | config and database in, frozen tree out; scopes, flow of sizes, explanations |
 //! | 3 | [`bitlinear`] | a layer of ternary weights in its three lives: trained, evaluated, deployed |
+//! | 3 | [`machine`] | what this machine reaches at most: the probes, measured once and kept |
 //! | 2 | [`kernels`] | products of ternary weights and 8-bit activations: packing, one table of kernels, threads, probes, timing |
 //! | 2 | [`db`] | entries, overlays, `like`, quantization rules |
 //! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned; files written |
 //! | 1 | [`formula`] | the formula language: knows no model |
 //! | 1 | [`cost`] | the second derivation: operands with widths, a register of operations, blocks composed of them; knows no database |
 //! | 1 | [`memory`] | where packed weights lie: regions on large pages |
-//! | 1 | [`device`] | the machine, as far as the system tells |
+//! | 1 | [`device`] | the machine, as far as the system tells: processor, cores, caches, memory, pages |
 //! | 1 | [`text`] | text to tokens and back, chat templates, the choice of the next token: what a runner needs around the numbers |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`], [`bops`], [`random`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels, definitions of bit operations, numbers of a seed |
@@ -154,6 +155,7 @@ pub mod glob;
 pub mod join;
 pub mod json;
 pub mod kernels;
+pub mod machine;
 pub mod memory;
 pub mod model;
 pub mod random;

@@ -15,6 +15,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("stats", 4),
     ("model", 3),
     ("bitlinear", 3),
+    ("machine", 3),
     ("db", 2),
     ("checkpoint", 2),
     ("kernels", 2),

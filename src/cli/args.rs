@@ -34,6 +34,8 @@ pub(super) enum Command {
     BenchKernel(BenchKernelArgs),
     /// Pack the linear layers of a float checkpoint into ternary ones
     Deploy(DeployArgs),
+    /// What this machine has and reaches: cores, caches, memory, reads, products
+    Device(DeviceArgs),
     /// The module database: look, check, evaluate
     Db(DbArgs),
     /// Models whose configs are embedded
@@ -747,6 +749,29 @@ pub(super) struct BenchKernelArgs {
     pub quiet: bool,
 }
 
+#[derive(Args, Debug)]
+#[command(
+    after_help = "What is measured are reads of memory, by 1, 2, 4 and so on to all cores, and each instruction that multiplies bytes,
+alone. It is kept in the folder for caches (XDG_CACHE_HOME, else ~/.cache) for this processor, as many cores and
+this version of bitcost, and told from there next time.
+
+Examples:
+  bitcost device
+  bitcost device --remeasure                                   after other work has ended
+  bitcost device --format json"
+)]
+pub(super) struct DeviceArgs {
+    /// Measure again, even if a measurement is kept
+    #[arg(long)]
+    pub remeasure: bool,
+    /// Format of the report
+    #[arg(long, default_value = "table")]
+    pub format: DbFormat,
+    /// Write the report to a file
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// More threads than any machine has are a slip.
 const MAX_THREADS: usize = 1024;
 
@@ -944,7 +969,7 @@ pub(super) struct FetchArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct SchemaArgs {
-    /// Which output: inspect, models, sweep, by-class, db-eval, fetch, compare, stats, run, bench-kernel, deploy, estimate, estimate-precisions
+    /// Which output: inspect, models, sweep, by-class, db-eval, fetch, compare, stats, run, bench-kernel, deploy, device, estimate, estimate-precisions
     pub name: String,
 }
 

@@ -63,7 +63,7 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
         args.quiet,
     );
     let cold_bytes = args.cold_mib.map_or_else(
-        || measure::cold_bytes(device.last_cache_bytes),
+        || measure::cold_bytes(device.last_cache_bytes()),
         |mib| mib << 20,
     );
     let mut timings = Vec::new();
@@ -88,7 +88,7 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
                 if honesty.iter().all(|(known, _)| *known != threads) {
                     honesty.push((
                         threads,
-                        Honesty::of(many[0].region(), device.last_cache_bytes, pool),
+                        Honesty::of(many[0].region(), device.last_cache_bytes(), pool),
                     ));
                 }
                 let probes = &honesty
@@ -119,7 +119,7 @@ pub(super) fn run(args: &BenchKernelArgs) -> Outcome {
         &timings,
         &honesty,
         cold_bytes,
-        device.last_cache_bytes,
+        device.last_cache_bytes(),
     ));
     let baselines = match args.baseline {
         true => super::baseline::run(&shapes, &threads, cold_bytes)?,

@@ -21,6 +21,7 @@ const SCHEMAS: &[(&str, &str)] = &[
     ),
     ("stats", include_str!("../report/schemas/stats.json")),
     ("deploy", include_str!("../report/schemas/deploy.json")),
+    ("device", include_str!("../report/schemas/device.json")),
     ("estimate", include_str!("../report/schemas/estimate.json")),
     (
         "estimate-precisions",

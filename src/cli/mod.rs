@@ -11,6 +11,7 @@ mod catalog;
 mod compare;
 mod db;
 mod deploy;
+mod device;
 mod estimate;
 #[cfg(feature = "hub")]
 mod fetch;
@@ -128,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::BenchKernel(args) => bench_kernel::run(&args),
         Command::Deploy(args) => deploy::run(&args),
+        Command::Device(args) => device::run(&args),
         Command::Db(args) => db::run(args),
         Command::Catalog(args) => catalog::run(&args),
         #[cfg(feature = "hub")]

@@ -118,7 +118,7 @@ pub fn json(bench: &Bench) -> impl Serialize + '_ {
         machine: MachineJson {
             processor: bench.device.processor.as_deref(),
             cores: bench.device.cores,
-            last_cache_bytes: bench.device.last_cache_bytes,
+            last_cache_bytes: bench.device.last_cache_bytes(),
             isas: &bench.isas,
             probes: bench.honesty.iter().map(probe).collect(),
         },
@@ -171,7 +171,7 @@ fn result(timing: &Timing) -> ResultJson {
 /// The table: a line for each kernel, shape, number of threads and mode.
 pub fn table(bench: &Bench, markdown: bool) -> String {
     let device = &bench.device;
-    let cache = device.last_cache_bytes.map_or_else(
+    let cache = device.last_cache_bytes().map_or_else(
         || "last cache unknown".into(),
         |bytes| format!("last cache {}", crate::units::binary(bytes.into())),
     );
@@ -287,7 +287,7 @@ fn time(us: f64) -> String {
     }
 }
 
-fn rate(rate: f64) -> String {
+pub(super) fn rate(rate: f64) -> String {
     if rate < 100.0 {
         format!("{rate:.1}")
     } else {

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod csv;
 pub mod db;
 pub mod deploy;
+pub mod device;
 pub mod estimate;
 pub mod explain;
 pub mod json;

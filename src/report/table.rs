@@ -245,7 +245,7 @@ fn cut(text: &str, most: usize) -> Cow<'_, str> {
 }
 
 /// Lines of at most [`WIDTH`] characters, broken between words; what follows is indented.
-fn wrap(text: &str, indent: usize) -> String {
+pub(super) fn wrap(text: &str, indent: usize) -> String {
     let mut out = String::new();
     let mut length = 0;
     for word in text.split(' ') {

@@ -20,6 +20,8 @@ pub struct Settings {
     pub endpoint: String,
     /// The folder of the Hub's cache; `None` where there is not even a home folder.
     pub cache: Option<PathBuf>,
+    /// The folder of what bitcost itself keeps; `None` as above.
+    pub own_cache: Option<PathBuf>,
     /// Whether the network must not be asked.
     pub offline: bool,
     /// Whether files of the cache are copied where they would be linked.
@@ -70,10 +72,9 @@ impl Settings {
             .or_else(|| var("USERPROFILE"))
             .map(PathBuf::from);
         let path = |name: &str| var(name).map(|value| expanded(&value, home.as_deref(), &var));
-        let hf_home = path("HF_HOME").or_else(|| {
-            let caches = path("XDG_CACHE_HOME").or_else(|| home.as_ref().map(|h| h.join(".cache")));
-            caches.map(|caches| caches.join("huggingface"))
-        });
+        let caches = path("XDG_CACHE_HOME").or_else(|| home.as_ref().map(|h| h.join(".cache")));
+        let cache_of = |name: &str| caches.as_ref().map(|caches| caches.join(name));
+        let hf_home = path("HF_HOME").or_else(|| cache_of("huggingface"));
         let beside = |name: &str| hf_home.as_ref().map(|home| home.join(name));
         let endpoint = var("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.into());
         let endpoint = endpoint.trim().trim_end_matches('/').to_string();
@@ -86,6 +87,7 @@ impl Settings {
             cache: path("HF_HUB_CACHE")
                 .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
                 .or_else(|| beside("hub")),
+            own_cache: cache_of("bitcost"),
             offline: offline.is_some_and(|value| is_true(&value)),
             copies: says("HF_HUB_DISABLE_SYMLINKS"),
             timeout: var("HF_HUB_DOWNLOAD_TIMEOUT")
@@ -202,6 +204,9 @@ mod tests {
             &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")],
             "/x/huggingface/hub",
         );
+        let own = |vars| settings(vars).own_cache;
+        assert_eq!(own(&[("HOME", "/h")]), Some("/h/.cache/bitcost".into()));
+        assert_eq!(own(&[("HF_HOME", "/hf")]), None);
         cache(&[("HOME", "/h"), ("HF_HOME", "~/hf")], "/h/hf/hub");
         cache(
             &[("HF_HOME", "/hf"), ("HUGGINGFACE_HUB_CACHE", "/old")],

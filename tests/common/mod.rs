@@ -82,6 +82,11 @@ pub(crate) fn clean(command: &mut Command) {
     }
     // Nobody creates it, so there is neither a cache nor a token.
     command.env("HF_HOME", std::env::temp_dir().join("bitcost-test-no-home"));
+    // What bitcost keeps itself does not belong into the developer's own folder.
+    command.env(
+        "XDG_CACHE_HOME",
+        std::env::temp_dir().join("bitcost-test-caches"),
+    );
 }
 
 /// Runs the program to its end, or kills it at the time limit.

@@ -5,12 +5,18 @@ use super::{run, stdout};
 /// Claims that what a command prints is what the named schema says, and that the schema names all of it.
 #[track_caller]
 pub(crate) fn conforms(schema: &str, args: &[&str]) {
+    output_conforms(schema, &run(args).out);
+}
+
+/// The same for what a command has printed.
+#[track_caller]
+pub(crate) fn output_conforms(schema: &str, output: &str) {
     let schema: serde_json::Value = serde_json::from_str(&stdout(&["schema", schema])).unwrap();
-    let value: serde_json::Value = serde_json::from_str(&run(args).out).unwrap();
+    let value: serde_json::Value = serde_json::from_str(output).unwrap();
     let mut out = Vec::new();
     violations(&schema, &schema, &value, "$", &mut out);
     out.truncate(10);
-    assert!(out.is_empty(), "{args:?}\n{}", out.join("\n"));
+    assert!(out.is_empty(), "{}", out.join("\n"));
 }
 
 /// Checks a value against the part of JSON Schema that the program's schemas use.

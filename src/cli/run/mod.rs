@@ -147,7 +147,7 @@ fn kernel(args: &RunArgs, shape: Shape, device: &Device, pool: &Pool) -> Result<
         return Ok(match shape.m {
             // A whole block of tokens is bound by multipliers, which are known; fewer by memory, which is not.
             TOKENS.. => best(args.packing.unwrap_or(Packing::Planes), shape.m),
-            _ => choose(shape, args.packing, device.last_cache_bytes, pool)?,
+            _ => choose(shape, args.packing, device.last_cache_bytes(), pool)?,
         });
     };
     let kernel = by_name(name)?;
