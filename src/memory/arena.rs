@@ -6,6 +6,7 @@
 
 use memmap2::MmapMut;
 use std::io;
+use std::ptr::NonNull;
 
 /// What large regions are aligned to: the huge page of x86-64 and of aarch64 with pages of 4 KiB.
 pub const HUGE_PAGE: usize = 2 << 20;
@@ -39,6 +40,13 @@ impl Arena {
     /// Its bytes, to be written.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.map[self.start..][..self.bytes]
+    }
+
+    /// Where a byte of it is. Who uses the pointer must see to it that nobody else uses the byte.
+    pub(super) fn at(&mut self, offset: usize) -> NonNull<u8> {
+        assert!(offset <= self.bytes, "it lies within");
+        let start = self.map.as_mut_ptr().wrapping_add(self.start + offset);
+        NonNull::new(start).expect("a mapping is not at 0")
     }
 
     /// The size of most of its pages in KiB as the system reports it; `None` where it does not.

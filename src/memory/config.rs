@@ -8,6 +8,9 @@ pub struct PoolConfig {
     /// Bytes of the regions that are taken from the system; rounded up to a power of two from 2 MiB. Larger blocks get a region
     /// of their own.
     pub arena_bytes: usize,
+    /// Bytes of small blocks that came back and are kept for the next that asks. At the level [`Tracking::None`] the threads that
+    /// run at once keep so many each.
+    pub cache_bytes: usize,
     /// What the pool may take from the system at most.
     pub limit: Option<u64>,
     /// What is remembered of allocations.
@@ -20,6 +23,7 @@ impl Default for PoolConfig {
     fn default() -> PoolConfig {
         PoolConfig {
             arena_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
             limit: None,
             tracking: Tracking::Basic,
             cleanup: Cleanup::default(),
@@ -30,9 +34,9 @@ impl Default for PoolConfig {
 /// What a pool remembers of allocations; each level has what those before it have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tracking {
-    /// Totals: live, peak, counts.
+    /// What is live, and counts. Threads do not meet: what each does is counted apart.
     None,
-    /// Live and peak of every tag.
+    /// Peaks, and what is live of every tag.
     #[default]
     Basic,
     /// Every live allocation.

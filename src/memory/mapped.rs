@@ -1,27 +1,31 @@
 //! The pool of mapped files: what is mapped costs no memory of its own, is read when it is touched, and is counted.
 
 use super::block::Place;
-use super::metrics::Ledger;
-use super::{Block, MemoryError, Metrics, Tag};
+use super::lock::Lock;
+use super::metrics::Account;
+use super::{Block, MemoryError, Metrics, Tag, Tracking};
 use memmap2::MmapOptions;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Files as memory. Clones are the same pool.
-#[derive(Clone, Debug, Default)]
-pub struct MappedFiles {
-    ledger: Arc<Ledger>,
+#[derive(Clone, Debug)]
+pub struct MappedFiles(Arc<Lock<Account>>);
+
+impl Default for MappedFiles {
+    fn default() -> MappedFiles {
+        MappedFiles::new()
+    }
 }
 
 impl MappedFiles {
     /// A pool in which nothing is mapped.
     pub fn new() -> MappedFiles {
-        MappedFiles::default()
+        MappedFiles(Arc::new(Lock::new(Account::new(Tracking::Basic))))
     }
 
     /// Some bytes of a file, read only. The file may be closed; who writes to it while it is mapped changes the bytes.
-    #[allow(unsafe_code)]
     pub fn map(&self, file: &File, range: Range<u64>, tag: Tag) -> Result<Block, MemoryError> {
         let bytes = checked(file, &range, tag)?;
         // SAFETY: the map is only read. Another process that truncates the file while it is mapped ends this one with SIGBUS,
@@ -31,22 +35,21 @@ impl MappedFiles {
             tag: tag.name,
             error,
         })?;
-        Ok(Block::new(
-            Place::File(map),
-            bytes,
-            tag,
-            self.ledger.clone(),
-        ))
+        let ticket = self.0.lock().enter(bytes, tag);
+        Ok(Block::new(Place::File(self.0.clone(), map), bytes, ticket))
     }
 
     /// What it knows of itself.
     pub fn metrics(&self) -> Metrics {
-        self.ledger.metrics()
+        let mut metrics = Metrics::default();
+        self.0.lock().add_to(&mut metrics);
+        metrics.reserved_bytes = metrics.live_bytes;
+        metrics
     }
 
     /// Lets the peaks begin anew at what is mapped now.
     pub fn reset_peak(&self) {
-        self.ledger.reset_peak();
+        self.0.lock().reset_peak();
     }
 }
 

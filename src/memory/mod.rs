@@ -18,17 +18,33 @@
 //! - `mapped.rs`: the pool of mapped files
 //! - `devices.rs`: what pools of all devices have in common, and which devices there are
 //! - `block.rs`: what pools hand out
-//! - `tag.rs`, `metrics.rs`: what memory is for, and how much there is of it
+//! - `tag.rs`, `metrics.rs`, `track.rs`: what memory is for, how much there is of it, what is remembered of it
+//! - `pressure.rs`, `system.rs`: how near a pool is to what it may take, and what the machine has
+//! - `front.rs`, `lock.rs`, `sync.rs`: what a thread meets first
+//! - `store.rs`, `classes.rs`, `buddy.rs`: what lies behind
+//! - `shared.rs`: the inside of a pool, and how long it lives
+
+#![allow(unsafe_code)]
 
 mod arena;
 mod block;
+mod buddy;
+mod classes;
 mod config;
 mod devices;
 mod error;
+mod front;
+mod lock;
 mod mapped;
 mod metrics;
 mod pool;
+mod pressure;
+mod shared;
+mod store;
+mod sync;
+mod system;
 mod tag;
+mod track;
 
 pub use arena::{Arena, HUGE_PAGE};
 pub use block::Block;
@@ -37,5 +53,6 @@ pub use devices::{DEVICES, DevicePool, device_pool};
 pub use error::MemoryError;
 pub use mapped::MappedFiles;
 pub use metrics::{Metrics, TagMetrics};
-pub use pool::MemoryPool;
+pub use pool::{ALIGN, MemoryPool};
 pub use tag::Tag;
+pub use track::{Event, LiveBlock, Patterns, TIMELINE_EVENTS};
