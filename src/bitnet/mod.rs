@@ -14,6 +14,7 @@
 //! - `head.rs`: the output matrix
 //! - `session.rs`: the model at work, in the order in which it is written down
 //! - `cache.rs`, `attention.rs`: keys and values, and what is made of them
+//! - `generate.rs`: a prompt in, tokens out
 //! - `spent.rs`: what steps take
 //! - `error.rs`: why a model cannot run
 
@@ -21,6 +22,7 @@ mod attention;
 mod cache;
 mod decoder;
 mod error;
+mod generate;
 mod head;
 mod plan;
 mod session;
@@ -30,6 +32,7 @@ mod weights;
 pub use cache::{CACHE, CacheBits};
 pub use decoder::{Decoder, NORMS, Settings};
 pub use error::RunError;
+pub use generate::{Ended, GenerateError, Generated, Limits, Took, generate};
 pub use head::{HEAD, HeadBits};
 pub use plan::{Plan, Role, Shape};
 pub use session::{AT_ONCE, Logits, SCRATCH, Session, Trace};

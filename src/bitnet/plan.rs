@@ -265,9 +265,14 @@ impl Plan {
     pub fn module(&self, role: Role, layer: usize) -> Option<String> {
         let (_, path) = self.modules.iter().find(|(r, _)| *r == role)?;
         Some(match role.is_of_layer() {
-            true => format!("{}.{layer}.{path}", self.layers),
+            true => path_below(&self.layer(layer), path),
             false => path.to_string(),
         })
+    }
+
+    /// The path of a layer.
+    pub fn layer(&self, number: usize) -> String {
+        format!("{}.{number}", self.layers)
     }
 
     /// The role of the tensor that is the output matrix.

@@ -143,6 +143,11 @@ impl<'d> Session<'d> {
         self.position
     }
 
+    /// Tokens that there is still room for.
+    pub fn room(&self) -> usize {
+        self.cache.context() - self.position
+    }
+
     /// What took how long since the last call of this.
     pub fn take_spent(&mut self) -> Spent {
         std::mem::take(&mut self.spent)

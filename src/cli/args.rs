@@ -501,8 +501,14 @@ pub(super) struct DeployArgs {
 #[command(
     after_help = "Weights that a file holds as ternary codes run as they are. Others are rounded to ternary ones, as BitLinear does.
 Without --kernel and --packing a single token takes what is fastest here, found by measuring.
+A whole model runs with --prompt, --prompt-file, --ids or --random-weights: its text goes to standard output as it is made,
+what it took to standard error. Ctrl-C ends a text and keeps what is there (exit code 130).
 
 Examples:
+  bitcost run ./model --prompt 'The weights are' --max-new-tokens 64
+  bitcost run --model-id microsoft/bitnet-b1.58-2B-4T --prompt 'Why is the sky blue?' --chat --profile
+  bitcost run ./model --prompt-file prompts.txt --temperature 0.7 --top-p 0.9 --seed 1 --format json
+  bitcost run --random-weights --config microsoft/bitnet-b1.58-2B-4T --head-bits 8 --profile
   bitcost run ./model --layer model.layers.0.mlp.down_proj
   bitcost run model.safetensors --layer fc1 --tokens 128 --verify
   bitcost run ./model --layer model.layers.0.self_attn.q_proj --input x.safetensors --out y.safetensors
@@ -510,23 +516,18 @@ Examples:
 )]
 pub(super) struct RunArgs {
     /// A folder with weights, a safetensors file, or an id with weights in the cache
-    #[arg(value_name = "MODEL")]
-    pub model: String,
-    /// The layer: the name of its weight without `.weight`
-    #[arg(long, value_name = "NAME")]
-    pub layer: Option<String>,
-    /// Input: a safetensors file with one tensor `[.., in]`, or FILE:NAME
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "seed"])]
-    pub input: Option<String>,
-    /// Tokens of an input of normally distributed numbers
-    #[arg(long, value_name = "M", default_value_t = 1, value_parser = parse_count)]
-    pub tokens: usize,
-    /// Which such numbers
+    #[arg(value_name = "MODEL", required_unless_present_any = ["model_id", "config"])]
+    pub model: Option<String>,
+    /// The same, by name
+    #[arg(long, value_name = "MODEL", conflicts_with = "model")]
+    pub model_id: Option<String>,
+    #[command(flatten)]
+    pub layer: LayerArgs,
+    #[command(flatten)]
+    pub text: TextArgs,
+    /// Which random numbers: of the input of a layer, of the choice of tokens, of random weights
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Write the output as tensor `y` of a safetensors file
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
     /// The kernel; `bitcost bench-kernel` lists those that run here
     #[arg(long, value_name = "NAME", env = "BITCOST_KERNEL")]
     pub kernel: Option<String>,
@@ -536,21 +537,9 @@ pub(super) struct RunArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "T", value_parser = parse_threads)]
     pub threads: Option<usize>,
-    /// Compute the output again with the scalar kernel, and tell what rounding did to weights; exit code 1 if outputs differ
-    #[arg(long)]
-    pub verify: bool,
-    /// What shares a scale of weights that are rounded: per_tensor, per_row, per_group_N
-    #[arg(long, value_name = "NAME", default_value = "per_tensor")]
-    pub weight_granularity: String,
-    /// What shares a scale of activations: per_token, per_tensor
-    #[arg(long, value_name = "NAME", default_value = "per_token")]
-    pub activation_granularity: String,
     /// How the stored scale of ternary codes is meant [default: what the config says]
     #[arg(long, value_name = "CLASS")]
     pub linear_class: Option<LinearClassArg>,
-    /// Rows of ternary codes whose last byte is half used
-    #[arg(long, value_name = "N", value_parser = parse_count)]
-    pub out_features: Option<usize>,
     /// Lay the entries of a file over the module database (repeatable)
     #[arg(long = "module-db", value_name = "FILE")]
     pub module_db: Vec<PathBuf>,
@@ -559,9 +548,156 @@ pub(super) struct RunArgs {
     /// Format of the report
     #[arg(long, default_value = "table")]
     pub format: DbFormat,
-    /// Print nothing but errors
+    /// Print nothing but errors; of a text, nothing but the text
     #[arg(long, short = 'q')]
     pub quiet: bool,
+}
+
+impl RunArgs {
+    /// What the model was asked for by.
+    pub(super) fn id(&self) -> &str {
+        let names = [&self.model, &self.model_id, &self.text.config];
+        names
+            .into_iter()
+            .flatten()
+            .next()
+            .map_or("", String::as_str)
+    }
+}
+
+/// One layer.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "One layer")]
+pub(super) struct LayerArgs {
+    /// The layer: the name of its weight without `.weight`
+    #[arg(long, value_name = "NAME", conflicts_with = "text")]
+    pub layer: Option<String>,
+    /// Input: a safetensors file with one tensor `[.., in]`, or FILE:NAME
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tokens", "seed", "text"])]
+    pub input: Option<String>,
+    /// Tokens of an input of normally distributed numbers
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = parse_count, conflicts_with = "text")]
+    pub tokens: usize,
+    /// Write the output as tensor `y` of a safetensors file
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    pub out: Option<PathBuf>,
+    /// Compute the output again with the scalar kernel, and tell what rounding did to weights; exit code 1 if outputs differ
+    #[arg(long, conflicts_with = "text")]
+    pub verify: bool,
+    /// What shares a scale of weights that are rounded: per_tensor, per_row, per_group_N
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "per_tensor",
+        conflicts_with = "text"
+    )]
+    pub weight_granularity: String,
+    /// What shares a scale of activations: per_token, per_tensor
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "per_token",
+        conflicts_with = "text"
+    )]
+    pub activation_granularity: String,
+    /// Rows of ternary codes whose last byte is half used
+    #[arg(long, value_name = "N", value_parser = parse_count, conflicts_with = "text")]
+    pub out_features: Option<usize>,
+}
+
+/// A whole model.
+#[derive(Args, Debug)]
+#[command(
+    next_help_heading = "A whole model",
+    group = clap::ArgGroup::new("text").multiple(true),
+    group = clap::ArgGroup::new("prompts")
+)]
+pub(super) struct TextArgs {
+    /// The text to go on from
+    #[arg(long, value_name = "TEXT", groups = ["text", "prompts"])]
+    pub prompt: Option<String>,
+    /// A file with one prompt a line, each for itself; - is standard input
+    #[arg(long, value_name = "FILE", groups = ["text", "prompts"], conflicts_with = "logits")]
+    pub prompt_file: Option<PathBuf>,
+    /// Tokens to go on from, by number: 1,2,3
+    #[arg(long, value_name = "IDS", value_delimiter = ',', groups = ["text", "prompts"])]
+    pub ids: Vec<u32>,
+    /// Random ternary weights in place of a checkpoint's, for speed at full size; without a prompt 8 tokens are made up
+    #[arg(long, group = "text")]
+    pub random_weights: bool,
+    /// With --random-weights: the config's folder, file or id
+    #[arg(long, value_name = "CONFIG", conflicts_with_all = ["model", "model_id"], requires = "random_weights")]
+    pub config: Option<String>,
+    /// Prompts are what a user says, written as the model's chat template does
+    #[arg(long, requires = "text", conflicts_with = "ids")]
+    pub chat: bool,
+    /// With --chat: what the system says first
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
+    /// Whose tokenizer it is: a folder, a tokenizer.json or an id [default: the model's]
+    #[arg(long, value_name = "ID", requires = "text")]
+    pub tokenizer: Option<String>,
+    /// The most tokens to add to a prompt
+    #[arg(long, value_name = "N", default_value_t = 128, requires = "text")]
+    pub max_new_tokens: usize,
+    /// How freely tokens are chosen; 0 takes the most likely
+    #[arg(long, value_name = "T", default_value_t = 0.0, requires = "text")]
+    pub temperature: f32,
+    /// Choose among the N most likely only
+    #[arg(long, value_name = "N", requires = "text")]
+    pub top_k: Option<usize>,
+    /// Choose among the fewest most likely that have this probability together
+    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "text")]
+    pub top_p: f32,
+    /// Go on where the model would end
+    #[arg(long, requires = "text")]
+    pub ignore_stop: bool,
+    /// Room for tokens [default: the longest prompt and --max-new-tokens, up to what the model is made for]
+    #[arg(long, value_name = "N", value_parser = parse_count, requires = "text")]
+    pub context: Option<usize>,
+    /// Bits of a number of the output matrix: 16 as it is stored, 8 with a scale for each row
+    #[arg(long, value_name = "BITS", default_value = "16", requires = "text")]
+    pub head_bits: HeadBitsArg,
+    /// Bits of a cached key or value
+    #[arg(long, value_name = "BITS", default_value = "32", requires = "text")]
+    pub kv_bits: KvBitsArg,
+    /// The most memory to take, such as 1.5GiB [default: what the machine has left]
+    #[arg(long, value_name = "BYTES", requires = "text", value_parser = crate::units::parse)]
+    pub max_memory: Option<u128>,
+    /// Write the logits of the prompt's tokens as tensor `logits` of a safetensors file
+    #[arg(long, value_name = "FILE", requires = "text")]
+    pub logits: Option<PathBuf>,
+    /// Tell per kind of module what was predicted and what it took
+    #[arg(long, requires = "text")]
+    pub profile: bool,
+}
+
+impl TextArgs {
+    /// Whether a whole model is to run.
+    pub(super) fn is_asked(&self) -> bool {
+        self.prompt.is_some()
+            || self.prompt_file.is_some()
+            || !self.ids.is_empty()
+            || self.random_weights
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadBitsArg {
+    #[value(name = "16")]
+    Sixteen,
+    #[value(name = "8")]
+    Eight,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KvBitsArg {
+    #[value(name = "32")]
+    ThirtyTwo,
+    #[value(name = "16")]
+    Sixteen,
+    #[value(name = "8")]
+    Eight,
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {

@@ -79,7 +79,11 @@ impl Text {
 }
 
 /// The tokenizer beside the model, or in its repository where the model was found in the cache or in the catalog.
-fn own(files: &ModelFiles, wanted: &Wanted, settings: &Settings) -> Result<SmallFile, Failure> {
+pub(super) fn own(
+    files: &ModelFiles,
+    wanted: &Wanted,
+    settings: &Settings,
+) -> Result<SmallFile, Failure> {
     if let Some(place) = &files.files
         && let Some(bytes) = place.read(TOKENIZER)?
     {

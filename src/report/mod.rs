@@ -9,6 +9,7 @@ pub mod deploy;
 pub mod device;
 pub mod estimate;
 pub mod explain;
+pub mod generate;
 pub mod json;
 pub mod run;
 pub mod table;

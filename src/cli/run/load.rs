@@ -53,7 +53,7 @@ fn unreadable(e: CheckpointError) -> Failure {
 
 impl Opened {
     pub(super) fn open(args: &RunArgs) -> Result<Opened, Failure> {
-        let id = &args.model;
+        let id = args.id();
         let wanted = super::super::inspect::wanted(&args.source, args.quiet);
         let files = source::open(id, &wanted, &Settings::from_env())?;
         let missing = || {
@@ -94,7 +94,7 @@ impl Opened {
         };
         let matrices: Vec<&Weight> = weights.iter().filter(is_matrix).collect();
         let paths: Vec<String> = matrices.iter().map(|weight| path(weight)).collect();
-        let weight = match &args.layer {
+        let weight = match &args.layer.layer {
             None if matrices.len() == 1 => matrices[0],
             None if matrices.is_empty() => {
                 return Err(input(format!("{}: it has no matrix", self.files.file)));
@@ -148,7 +148,7 @@ impl Opened {
             let empty = crate::kernels::KernelError::Empty { rows, cols };
             return Err(input(format!("{path}: {empty}")));
         }
-        if let Some(asked) = args.out_features {
+        if let Some(asked) = args.layer.out_features {
             let Padding::Rows(most) = weight.padding else {
                 return Err(usage(format!(
                     "--out-features: {path} has {rows} rows and no padding"
@@ -196,8 +196,33 @@ impl Opened {
         }
     }
 
-    /// What the config says of how scales are meant, and that nothing else is done to inputs.
-    fn linear_class(&self, args: &RunArgs) -> Result<Dequantization, Failure> {
+    /// Refuses layers that do more to their inputs than to round them.
+    pub(super) fn only_rounds(&self) -> Result<(), Failure> {
+        let config = self.files.config.as_deref();
+        let settings = config.and_then(|config| config.get("quantization_config"));
+        match settings
+            .and_then(Value::as_object)
+            .and_then(|settings| settings.get("use_rms_norm"))
+        {
+            Some(Value::Bool(true)) => Err(input(format!(
+                "{}: `use_rms_norm` says that layers normalize their inputs, which `run` does not do",
+                self.files.file
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether some of its weights are ternary codes.
+    pub(super) fn has_codes(&self) -> bool {
+        self.headers
+            .weights
+            .weights
+            .iter()
+            .any(|weight| weight.scheme == TERNARY)
+    }
+
+    /// What the config says of how scales are meant.
+    pub(super) fn linear_class(&self, args: &RunArgs) -> Result<Dequantization, Failure> {
         let file = &self.files.file;
         let config = self.files.config.as_deref();
         let settings = config.and_then(|config: &Object| config.get("quantization_config"));
@@ -205,11 +230,6 @@ impl Opened {
             Some(Value::Object(settings)) => settings.get(key),
             _ => None,
         };
-        if setting("use_rms_norm") == Some(&Value::Bool(true)) {
-            return Err(input(format!(
-                "{file}: `use_rms_norm` says that layers normalize their inputs, which `run` does not do"
-            )));
-        }
         if let Some(class) = args.linear_class {
             return Ok(class.rule());
         }
@@ -238,8 +258,8 @@ impl Found<'_> {
     pub(super) fn load(&self, args: &RunArgs, packing: Packing) -> Result<Loaded, Failure> {
         let config = QuantConfig::named(
             "int8",
-            &args.activation_granularity,
-            &args.weight_granularity,
+            &args.layer.activation_granularity,
+            &args.layer.weight_granularity,
         )
         .map_err(|e| usage(e.to_string()))?;
         if self.weight.scheme == TERNARY {
@@ -257,6 +277,7 @@ impl Found<'_> {
         config: QuantConfig,
     ) -> Result<Loaded, Failure> {
         let checkpoint = self.opened.checkpoint();
+        self.opened.only_rounds()?;
         let rule = self.opened.linear_class(args)?;
         let codes = self
             .weight

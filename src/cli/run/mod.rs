@@ -1,5 +1,6 @@
-//! `bitcost run`: one layer of a checkpoint through the ternary kernels, beside what the analyzer predicts for it.
+//! `bitcost run`: one layer of a checkpoint through the ternary kernels, or a whole model, beside what the analyzer predicts.
 //!
+//! - `whole/`: a whole model and its texts
 //! - `load.rs`: a weight of a checkpoint as a packed layer
 //! - `predict.rs`: what the analyzer says of that module
 //! - `tensors.rs`: inputs from a file, outputs into one
@@ -7,6 +8,7 @@
 mod load;
 mod predict;
 mod tensors;
+mod whole;
 
 use super::args::{DbFormat, MAX_NUMBERS, RunArgs};
 use super::{Exit, Failure, Outcome, database, to_json, usage, write_out};
@@ -32,6 +34,9 @@ impl From<LayerError> for Failure {
 }
 
 pub(super) fn run(args: &RunArgs) -> Outcome {
+    if args.text.is_asked() {
+        return whole::run(args);
+    }
     let device = Device::here();
     let db = database(&args.module_db)?;
     let opened = Opened::open(args)?;
@@ -59,7 +64,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     let kernel = kernel(args, shape, &device, &pool)?;
     let loaded = found.load(args, kernel.packing)?;
     let (out, time_us) = timed(&loaded, &x.numbers, kernel, &pool)?;
-    let verified = match args.verify {
+    let verified = match args.layer.verify {
         true => Some(verify(&loaded, &x.numbers, &out, kernel, &pool)?),
         false => None,
     };
@@ -81,8 +86,12 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         verified,
         notes,
     };
-    if let Some(path) = &args.out {
-        tensors::write(path, &x.shape, found.rows, &out)?;
+    if let Some(path) = &args.layer.out {
+        let mut shape = x.shape;
+        if let Some(last) = shape.last_mut() {
+            *last = found.rows;
+        }
+        tensors::write("--out", path, "y", &shape, &out)?;
     }
     if !args.quiet {
         let text = match args.format {
@@ -126,18 +135,20 @@ fn fits(shape: Shape) -> Result<(), Failure> {
 
 /// What goes in: the numbers of a file, or such as a seed gives.
 fn input_numbers(args: &RunArgs, cols: usize) -> Result<tensors::Input, Failure> {
-    if let Some(path) = &args.input {
+    if let Some(path) = &args.layer.input {
         return tensors::read(path, cols);
     }
     fits(Shape {
-        m: args.tokens,
+        m: args.layer.tokens,
         n: 1,
         k: cols,
     })?;
     let mut random = Random::seeded(args.seed);
     Ok(tensors::Input {
-        shape: vec![args.tokens, cols],
-        numbers: (0..args.tokens * cols).map(|_| random.normal()).collect(),
+        shape: vec![args.layer.tokens, cols],
+        numbers: (0..args.layer.tokens * cols)
+            .map(|_| random.normal())
+            .collect(),
     })
 }
 

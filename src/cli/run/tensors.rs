@@ -13,13 +13,13 @@ use std::path::Path;
 
 /// Refuses to write the output over what is read.
 pub(super) fn apart(args: &RunArgs, opened: &Opened) -> Result<(), Failure> {
-    let Some(Ok(out)) = args.out.as_ref().map(std::fs::canonicalize) else {
+    let Some(Ok(out)) = args.layer.out.as_ref().map(std::fs::canonicalize) else {
         return Ok(());
     };
     let files = opened.headers.checkpoint.files.iter();
     let mut read = files
         .filter_map(|file| file.path.clone())
-        .chain(args.input.iter().map(|text| split(text).0.into()));
+        .chain(args.layer.input.iter().map(|text| split(text).0.into()));
     match read.any(|path| std::fs::canonicalize(path).is_ok_and(|path| path == out)) {
         true => Err(usage(format!(
             "--out {} is what is read; name another file",
@@ -119,22 +119,19 @@ pub(super) fn floats(tensor: &Tensor, bytes: &[u8]) -> Result<Vec<f32>, Failure>
     }
 }
 
-/// Writes the output `[.., rows]` as the tensor `y` of a new file, which appears whole or not at all.
+/// Writes numbers as the one tensor of a new file, which appears whole or not at all. `option` is what messages call it by.
 pub(super) fn write(
+    option: &str,
     path: &Path,
-    input_shape: &[usize],
-    rows: usize,
+    name: &str,
+    shape: &[usize],
     numbers: &[f32],
 ) -> Result<(), Failure> {
-    let fail = |e: std::io::Error| input(format!("--out {}: {e}", path.display()));
-    let mut shape: Vec<u64> = input_shape.iter().map(|side| *side as u64).collect();
-    if let Some(last) = shape.last_mut() {
-        *last = rows as u64;
-    }
+    let fail = |e: std::io::Error| input(format!("{option} {}: {e}", path.display()));
     let planned = Planned {
-        name: "y".into(),
+        name: name.into(),
         dtype: StoredType::named("F32").expect("a dtype of the table"),
-        shape,
+        shape: shape.iter().map(|side| *side as u64).collect(),
     };
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.part", std::process::id()));
