@@ -17,7 +17,6 @@ use bitcost::source::Catalog;
 use std::time::Instant;
 
 const MODEL: &str = "microsoft/bitnet-b1.58-2B-4T";
-const LINEAR: [Step; 4] = [Step::Qkv, Step::Output, Step::GateUp, Step::Down];
 
 fn main() {
     let known = Catalog::embedded()
@@ -105,7 +104,7 @@ fn decode(
         session.feed(&[2]).expect("logits");
         let spent = session.take_spent();
         let read = (before + read_gb_s(decoder.region(), pool)) / 2.0;
-        let linear: u64 = LINEAR.iter().map(|step| spent.of(*step)).sum();
+        let linear: u64 = Step::LINEAR.iter().map(|step| spent.of(*step)).sum();
         let cache = (session.position() * shape.kv() * 2 * 4 * shape.layers) as u64;
         let all = decoder.ternary_bytes() + decoder.head_bytes() + cache;
         ratios[0].push(decoder.ternary_bytes() as f64 / linear as f64 / read);
@@ -114,7 +113,7 @@ fn decode(
         reads.push(read);
         spents.push(spent);
     }
-    let mut milliseconds = |of: &dyn Fn(&Spent) -> u64| {
+    let milliseconds = |of: &dyn Fn(&Spent) -> u64| {
         median(
             &mut spents
                 .iter()
@@ -122,7 +121,7 @@ fn decode(
                 .collect::<Vec<_>>(),
         )
     };
-    let linear = milliseconds(&|spent| LINEAR.iter().map(|step| spent.of(*step)).sum());
+    let linear = milliseconds(&|spent| Step::LINEAR.iter().map(|step| spent.of(*step)).sum());
     let logits = milliseconds(&|spent| spent.of(Step::Head));
     let all = milliseconds(&|spent| spent.total());
     let [of_linear, of_head, of_all] = ratios.each_mut().map(|ratios| median(ratios));
@@ -155,7 +154,7 @@ fn prefill(memory: &MemoryPool, decoder: &Decoder, settings: &Settings, pool: &P
         session.take_spent();
         session.feed(&[3; TOKENS]).expect("logits");
         let spent = session.take_spent();
-        let linear: u64 = LINEAR.iter().map(|step| spent.of(*step)).sum();
+        let linear: u64 = Step::LINEAR.iter().map(|step| spent.of(*step)).sum();
         if let (Some(before), Some(after)) = (before, peak_gmac_s(kernel.isa, pool)) {
             ratios.push(products / linear as f64 / ((before + after) / 2.0));
         }

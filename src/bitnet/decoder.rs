@@ -4,6 +4,7 @@ use super::cache::{self, CacheBits};
 use super::head::{self, Head, HeadBits};
 use super::plan::{Plan, Role, Shape};
 use super::session::scratch_bytes;
+use super::spent::Step;
 use super::weights::{Matrix, Source};
 use super::{Needed, RunError};
 use crate::bitlinear::{Multipliers, PackedBitLinear};
@@ -177,21 +178,37 @@ impl Decoder {
         })
     }
 
+    /// Bytes of weights that a step reads, if it is a product with weights.
+    pub fn step_bytes(&self, step: Step) -> Option<u64> {
+        let linear = |of: fn(&Layer) -> &PackedBitLinear| {
+            Some(self.layers.iter().map(|layer| of(layer).bytes()).sum())
+        };
+        match step {
+            Step::Qkv => linear(|layer| &layer.qkv),
+            Step::Output => linear(|layer| &layer.output),
+            Step::GateUp => linear(|layer| &layer.gate_up),
+            Step::Down => linear(|layer| &layer.down),
+            Step::Head => self
+                .head
+                .matrix
+                .bytes()
+                .ok()
+                .map(|bytes| bytes.len() as u64),
+            _ => None,
+        }
+    }
+
     /// Bytes that a step for one token reads of ternary weights.
     pub fn ternary_bytes(&self) -> u64 {
-        let of = |layer: &Layer| {
-            let linears = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
-            linears.into_iter().map(PackedBitLinear::bytes).sum::<u64>()
-        };
-        self.layers.iter().map(of).sum()
+        Step::LINEAR
+            .iter()
+            .filter_map(|step| self.step_bytes(*step))
+            .sum()
     }
 
     /// Bytes that it reads of the output matrix.
     pub fn head_bytes(&self) -> u64 {
-        self.head
-            .matrix
-            .bytes()
-            .map_or(0, |bytes| bytes.len() as u64)
+        self.step_bytes(Step::Head).unwrap_or(0)
     }
 
     /// The memory that all packed weights lie in: what a probe of reading should read.

@@ -96,14 +96,20 @@ impl Head {
         })
     }
 
-    /// Logits `[tokens, vocabulary]` of features `[tokens, hidden]`.
-    pub(super) fn logits(&self, x: &[f32], pool: &Pool, out: &mut [f32]) -> Result<(), RunError> {
+    /// Logits `[vocabulary]` of features `[hidden]`; `vector` is memory for these.
+    pub(super) fn logits(
+        &self,
+        x: &[f32],
+        vector: &mut dense::Vector,
+        pool: &Pool,
+        out: &mut [f32],
+    ) -> Result<(), RunError> {
         let scales = self
             .scales
             .as_ref()
             .map(|scales| scales.numbers())
             .transpose()?;
-        Ok(dense::multiply(&self.matrix, scales, x, pool, out)?)
+        Ok(dense::multiply(&self.matrix, scales, x, vector, pool, out)?)
     }
 }
 

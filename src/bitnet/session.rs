@@ -11,8 +11,8 @@ use super::spent::{Spent, Step};
 use crate::bitlinear::PackedBitLinear;
 use crate::kernels::{Activations, Granularity, Runnable, best};
 use crate::memory::{MemoryPool, Tag};
-use crate::tensor::{Dtype, Tensor, ops};
-use crate::threads::Pool;
+use crate::tensor::{Dtype, Tensor, dense, ops};
+use crate::threads::{Pool, rows};
 
 /// What the memory that a step works in is in the metrics of a pool.
 pub const SCRATCH: Tag = Tag::of("scratch");
@@ -50,6 +50,8 @@ struct Scratch {
     gated: Tensor,
     /// Of `intermediate` features.
     inner: Tensor,
+    /// Features whose logits are computed.
+    last: dense::Vector,
     logits: Tensor,
     partial: Partial,
     codes: Codes,
@@ -107,16 +109,16 @@ impl<'d> Session<'d> {
     ) -> Result<Session<'d>, RunError> {
         let shape = decoder.plan.shape;
         let tokens = AT_ONCE.min(settings.context);
-        let rows =
-            |features: usize| Tensor::zeros(memory, Dtype::F32, &[tokens, features], SCRATCH);
+        let of = |features: usize| Tensor::zeros(memory, Dtype::F32, &[tokens, features], SCRATCH);
         let scratch = Scratch {
-            hidden: rows(shape.hidden)?,
-            normed: rows(shape.hidden)?,
-            qkv: rows(shape.attention() + 2 * shape.kv())?,
-            attention: rows(shape.attention())?,
-            gate_up: rows(2 * shape.intermediate)?,
-            gated: rows(shape.intermediate)?,
-            inner: rows(shape.intermediate.max(shape.attention()))?,
+            hidden: of(shape.hidden)?,
+            normed: of(shape.hidden)?,
+            qkv: of(shape.attention() + 2 * shape.kv())?,
+            attention: of(shape.attention())?,
+            gate_up: of(2 * shape.intermediate)?,
+            gated: of(shape.intermediate)?,
+            inner: of(shape.intermediate.max(shape.attention()))?,
+            last: dense::Vector::new(shape.hidden),
             logits: Tensor::zeros(memory, Dtype::F32, &[shape.vocabulary], SCRATCH)?,
             partial: Partial::new(&shape, settings.context),
             codes: Codes::new(&shape, 1)?,
@@ -261,7 +263,13 @@ impl<'d> Session<'d> {
 
         // x = norm(h)                                              [tokens, hidden]
         let x = &mut it.normed.numbers_mut::<f32>()?[..tokens * hidden];
-        ops::rms_norm(h, layer.attention_norm.numbers()?, plan.norm_eps, x);
+        norm(
+            self.pool,
+            h,
+            layer.attention_norm.numbers()?,
+            plan.norm_eps,
+            x,
+        );
         spent.end(Step::Norm);
         // q, k, v = x Wq', x Wk', x Wv'                            [tokens, (heads + 2 kv heads) head_dim]
         let qkv = &mut it.qkv.numbers_mut::<f32>()?[..tokens * stride];
@@ -277,17 +285,17 @@ impl<'d> Session<'d> {
             self.turns[1].numbers::<f32>()?,
         ];
         let half = head_dim / 2;
-        for (token, qkv) in qkv.chunks_exact_mut(stride).enumerate() {
-            let position = self.position + token;
-            let turn = [
-                &cosines[position * half..][..half],
-                &sines[position * half..][..half],
-            ];
+        let first = self.position;
+        rows(self.pool, qkv, stride, &|token, qkv| {
+            let at = (first + token) * half;
+            let turn = [&cosines[at..at + half], &sines[at..at + half]];
             for head in qkv.chunks_exact_mut(head_dim).take(heads + kv_heads) {
                 rotate(head, turn);
             }
+        });
+        for (token, qkv) in qkv.chunks_exact(stride).enumerate() {
             let (keys, values) = qkv[attention..].split_at(kv);
-            self.cache.put(number, position, keys, values)?;
+            self.cache.put(number, first + token, keys, values)?;
         }
         spent.end(Step::Rope);
         // a = softmax(q k' / sqrt(head_dim)) v                     [tokens, heads head_dim]
@@ -311,7 +319,7 @@ impl<'d> Session<'d> {
         let inner = &mut it.inner.numbers_mut::<f32>()?[..tokens * attention];
         let a = match &layer.attention_sub_norm {
             Some(gain) => {
-                ops::rms_norm(a, gain.numbers()?, plan.norm_eps, inner);
+                norm(self.pool, a, gain.numbers()?, plan.norm_eps, inner);
                 spent.end(Step::Norm);
                 inner
             }
@@ -331,7 +339,9 @@ impl<'d> Session<'d> {
             trace(number, "output.input", a);
             trace(number, "output.output", x);
         }
-        ops::add(h, x);
+        rows(self.pool, h, hidden, &|token, h| {
+            ops::add(h, &x[token * hidden..][..hidden])
+        });
         spent.end(Step::Residual);
         Ok(())
     }
@@ -357,7 +367,7 @@ impl<'d> Session<'d> {
 
         // x = norm(h)                                              [tokens, hidden]
         let x = &mut it.normed.numbers_mut::<f32>()?[..tokens * hidden];
-        ops::rms_norm(h, layer.mlp_norm.numbers()?, plan.norm_eps, x);
+        norm(self.pool, h, layer.mlp_norm.numbers()?, plan.norm_eps, x);
         spent.end(Step::Norm);
         // g, u = x Wg', x Wu'                                      [tokens, 2 intermediate]
         let gate_up = &mut it.gate_up.numbers_mut::<f32>()?[..tokens * 2 * intermediate];
@@ -376,19 +386,17 @@ impl<'d> Session<'d> {
         }
         // m = activation(g) * u                                    [tokens, intermediate]
         let m = &mut it.gated.numbers_mut::<f32>()?[..tokens * intermediate];
-        for (gate_up, m) in gate_up
-            .chunks_exact(2 * intermediate)
-            .zip(m.chunks_exact_mut(intermediate))
-        {
+        rows(self.pool, m, intermediate, &|token, m| {
+            let gate_up = &gate_up[token * 2 * intermediate..][..2 * intermediate];
             let (gate, up) = gate_up.split_at(intermediate);
             ops::gate(plan.activation, gate, up, m);
-        }
+        });
         spent.end(Step::Gate);
         // m = sub_norm(m)
         let inner = &mut it.inner.numbers_mut::<f32>()?[..tokens * intermediate];
         let m = match &layer.mlp_sub_norm {
             Some(gain) => {
-                ops::rms_norm(m, gain.numbers()?, plan.norm_eps, inner);
+                norm(self.pool, m, gain.numbers()?, plan.norm_eps, inner);
                 spent.end(Step::Norm);
                 inner
             }
@@ -401,7 +409,9 @@ impl<'d> Session<'d> {
             trace(number, "down.input", m);
             trace(number, "down.output", x);
         }
-        ops::add(h, x);
+        rows(self.pool, h, hidden, &|token, h| {
+            ops::add(h, &x[token * hidden..][..hidden])
+        });
         spent.end(Step::Residual);
         Ok(())
     }
@@ -416,10 +426,20 @@ impl<'d> Session<'d> {
         ops::rms_norm(h, self.decoder.norm.numbers()?, plan.norm_eps, x);
         self.spent.end(Step::Norm);
         let logits = self.scratch.logits.numbers_mut::<f32>()?;
-        self.decoder.head.logits(x, self.pool, logits)?;
+        self.decoder
+            .head
+            .logits(x, &mut self.scratch.last, self.pool, logits)?;
         self.spent.end(Step::Head);
         Ok(())
     }
+}
+
+/// A norm of every token.
+fn norm(pool: &Pool, x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+    let width = gain.len();
+    rows(pool, out, width, &|token, out| {
+        ops::rms_norm(&x[token * width..][..width], gain, eps, out);
+    });
 }
 
 /// A ternary layer on numbers.

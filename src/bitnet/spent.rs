@@ -45,6 +45,9 @@ impl Step {
         Step::Head,
     ];
 
+    /// Products with ternary weights.
+    pub const LINEAR: [Step; 4] = [Step::Qkv, Step::Output, Step::GateUp, Step::Down];
+
     /// What it is called.
     pub fn name(self) -> &'static str {
         match self {

@@ -29,7 +29,7 @@ pub(super) enum Command {
     /// Join statistics of parts of a checkpoint
     Merge(MergeArgs),
     /// Run a layer through the ternary kernels, beside what is predicted for it
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Check and time the ternary kernels of this machine
     BenchKernel(BenchKernelArgs),
     /// Pack the linear layers of a float checkpoint into ternary ones
@@ -634,6 +634,9 @@ pub(super) struct TextArgs {
     /// With --chat: what the system says first
     #[arg(long, value_name = "TEXT", requires = "chat")]
     pub system: Option<String>,
+    /// Do not begin a prompt with the tokenizer's first token where the tokenizer itself does not
+    #[arg(long, requires = "text", conflicts_with_all = ["ids", "chat"])]
+    pub no_bos: bool,
     /// Whose tokenizer it is: a folder, a tokenizer.json or an id [default: the model's]
     #[arg(long, value_name = "ID", requires = "text")]
     pub tokenizer: Option<String>,

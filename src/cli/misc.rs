@@ -15,6 +15,7 @@ const SCHEMAS: &[(&str, &str)] = &[
     ("fetch", include_str!("../report/schemas/fetch.json")),
     ("compare", include_str!("../report/schemas/compare.json")),
     ("run", include_str!("../report/schemas/run.json")),
+    ("generate", include_str!("../report/schemas/generate.json")),
     (
         "bench-kernel",
         include_str!("../report/schemas/bench-kernel.json"),

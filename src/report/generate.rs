@@ -52,12 +52,10 @@ pub struct Memory<'s> {
 
 /// What was predicted of the steps, and what the machine reaches.
 pub struct Figures {
-    /// Bytes a nanosecond that all threads read.
-    pub read_gb_s: Option<f64>,
-    /// Products a nanosecond of the kernel's instruction.
+    /// Bytes a nanosecond that all threads read, measured beside the run.
+    pub read_gb_s: f64,
+    /// Products a nanosecond of the kernel's instruction, where it is one that is known.
     pub peak_gmac_s: Option<f64>,
-    /// When that was measured.
-    pub measured_at: String,
     /// Of the prompt.
     pub prompt: Predicted,
     /// Of the tokens after it.
@@ -141,9 +139,8 @@ struct TagJson {
 
 #[derive(Serialize)]
 struct ProfileJson {
-    read_gb_s: Option<f64>,
+    read_gb_s: f64,
     peak_gmac_s: Option<f64>,
-    measured_at: String,
     prompt: Vec<StepJson>,
     decode: Vec<StepJson>,
 }
@@ -153,7 +150,7 @@ struct StepJson {
     step: &'static str,
     macs: u128,
     bytes: u128,
-    limit_us: Option<f64>,
+    limit_us: f64,
     measured_us: f64,
     of_limit: Option<f64>,
 }
@@ -189,9 +186,7 @@ impl Figures {
                 bytes,
                 limit_us,
                 measured_us,
-                of_limit: limit_us
-                    .filter(|limit| *limit > 0.0 && measured_us > 0.0)
-                    .map(|limit| limit / measured_us),
+                of_limit: (limit_us > 0.0 && measured_us > 0.0).then(|| limit_us / measured_us),
             }
         });
         told.filter(|step| step.measured_us > 0.0 || step.bytes > 0)
@@ -199,12 +194,12 @@ impl Figures {
     }
 
     /// The longer of what memory and multipliers take at least.
-    fn limit_us(&self, macs: u128, bytes: u128) -> Option<f64> {
-        let reading = bytes as f64 / self.read_gb_s? / 1e3;
+    fn limit_us(&self, macs: u128, bytes: u128) -> f64 {
+        let reading = bytes as f64 / self.read_gb_s / 1e3;
         let multiplying = self
             .peak_gmac_s
             .map_or(0.0, |peak| macs as f64 / peak / 1e3);
-        Some(reading.max(multiplying))
+        reading.max(multiplying)
     }
 }
 
@@ -259,7 +254,6 @@ pub fn json<'s>(it: &'s Sequence<'_>) -> impl Serialize + 's {
         profile: it.figures.as_ref().map(|figures| ProfileJson {
             read_gb_s: figures.read_gb_s,
             peak_gmac_s: figures.peak_gmac_s,
-            measured_at: figures.measured_at.clone(),
             prompt: figures.steps(&figures.prompt, &it.made.prompt),
             decode: figures.steps(&figures.decode, &it.made.decode),
         }),
@@ -305,7 +299,10 @@ pub fn summary(it: &Sequence<'_>) -> String {
         out,
         "memory: {} at its peak, {} predicted (weights {}, output matrix {}, cache {}, scratch {}); a token reads {} of ternary weights \
          and {} of the output matrix",
-        it.memory.measured.peak_bytes.map_or("n/a".into(), |bytes| binary(bytes.into())),
+        it.memory
+            .measured
+            .peak_bytes
+            .map_or("n/a".into(), |bytes| binary(bytes.into())),
         binary(needed.total().into()),
         binary(needed.weights.into()),
         binary(needed.head.into()),
@@ -335,39 +332,28 @@ pub fn profile(it: &Sequence<'_>) -> String {
         let micros = |us: f64| format!("{us:.1}");
         let total: f64 = took.time.as_secs_f64() * 1e6;
         let mut rows: Vec<Vec<String>> = Vec::new();
-        let row = |step: &str, macs: u128, bytes: u128, limit: Option<f64>, measured: f64| {
+        let row = |step: &str, macs: u128, bytes: u128, limit: f64, measured: f64| {
+            let of_limit = match limit > 0.0 && measured > 0.0 {
+                true => format!("{:.0} %", limit / measured * 100.0),
+                false => "-".into(),
+            };
             vec![
                 step.to_string(),
                 decimal(macs),
                 binary(bytes),
-                limit.map_or("n/a".into(), micros),
+                micros(limit),
                 micros(measured),
-                limit
-                    .filter(|_| measured > 0.0)
-                    .map_or("n/a".into(), |limit| {
-                        format!("{:.0} %", limit / measured * 100.0)
-                    }),
+                of_limit,
                 format!("{:.1} %", measured / total * 100.0),
             ]
         };
-        for step in &steps {
-            rows.push(row(
-                step.step,
-                step.macs,
-                step.bytes,
-                step.limit_us,
-                step.measured_us,
-            ));
+        for it in &steps {
+            rows.push(row(it.step, it.macs, it.bytes, it.limit_us, it.measured_us));
         }
         let sum = |of: &dyn Fn(&StepJson) -> u128| steps.iter().map(of).sum::<u128>();
-        let limit = steps.iter().map(|step| step.limit_us).sum::<Option<f64>>();
-        rows.push(row(
-            "all",
-            sum(&|step| step.macs),
-            sum(&|step| step.bytes),
-            limit,
-            total,
-        ));
+        let (macs, bytes) = (sum(&|step| step.macs), sum(&|step| step.bytes));
+        let limit = steps.iter().map(|step| step.limit_us).sum();
+        rows.push(row("all", macs, bytes, limit, total));
         let _ = writeln!(out, "{name}: {} tokens", took.tokens);
         let headings = [
             "step", "MACs", "bytes", "limit us", "took us", "of limit", "of all",
@@ -375,16 +361,15 @@ pub fn profile(it: &Sequence<'_>) -> String {
         out.push_str(&grid(&headings, rows, false));
         out.push('\n');
     }
-    let told = |number: Option<f64>, unit: &str| {
-        number.map_or("n/a".into(), |number| format!("{number:.1} {unit}"))
+    let peak = match figures.peak_gmac_s {
+        Some(peak) => format!("and MACs over {peak:.0} GMAC/s, "),
+        None => String::new(),
     };
     let _ = writeln!(
         out,
-        "limit: the longer of bytes over {} and MACs over {}, as `bitcost device` measured at {}; bytes are what the analyzer predicts, \
-         which lets activations go through memory that a cache holds",
-        told(figures.read_gb_s, "GB/s"),
-        told(figures.peak_gmac_s, "GMAC/s"),
-        figures.measured_at
+        "limit: the longer of bytes over {:.1} GB/s {peak}measured beside the run; weights are counted as they lie packed, the rest as \
+         the analyzer predicts it: activations that a cache holds are faster than that",
+        figures.read_gb_s,
     );
     out
 }

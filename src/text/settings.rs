@@ -19,6 +19,8 @@ pub const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct TokenizerConfig {
     /// The token that a text begins with.
     pub bos_token: Option<String>,
+    /// Whether a text begins with it; `None` where the file does not say.
+    pub add_bos_token: Option<bool>,
     /// The token that a text ends with.
     pub eos_token: Option<String>,
     /// How a chat is written.
@@ -46,6 +48,10 @@ impl TokenizerConfig {
         };
         Ok(TokenizerConfig {
             bos_token: token(file, &object, "bos_token")?,
+            add_bos_token: match object.get("add_bos_token") {
+                Some(Value::Bool(add)) => Some(*add),
+                _ => None,
+            },
             eos_token: token(file, &object, "eos_token")?,
             chat_template: chat_template
                 .map(|(file, source)| ChatTemplate::parse(file, source))

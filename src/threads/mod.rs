@@ -9,4 +9,4 @@ mod pool;
 mod share;
 
 pub use pool::Pool;
-pub(crate) use share::{Shared, chunks};
+pub(crate) use share::{Shared, chunks, rows};

@@ -44,6 +44,24 @@ pub(crate) fn chunks(
     });
 }
 
+/// Calls `job` with every row of `out`, so many numbers each, and its number; threads share them.
+pub(crate) fn rows<T: Send>(
+    pool: &Pool,
+    out: &mut [T],
+    width: usize,
+    job: &(dyn Fn(usize, &mut [T]) + Sync),
+) {
+    let count = out.len() / width.max(1);
+    let place = Shared::of(out);
+    let at_once = count.div_ceil(4 * pool.threads());
+    chunks(pool, count, at_once, &|range| {
+        for row in range {
+            // SAFETY: every row is given to one thread once.
+            job(row, unsafe { place.slice(row * width, width) });
+        }
+    });
+}
+
 /// So many counts need no memory of their own: a step of a model shares work two hundred times.
 const FEW: usize = 64;
 
@@ -68,6 +86,11 @@ impl<'a, T> Shared<'a, T> {
             len: slice.len(),
             of: PhantomData,
         }
+    }
+
+    /// How long it is.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// A part of it.

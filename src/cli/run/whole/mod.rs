@@ -15,19 +15,20 @@ use super::load::Opened;
 use super::{kernel, tensors};
 use crate::bitlinear::Dequantization;
 use crate::bitnet::{
-    CacheBits, Decoder, Ended, GenerateError, HeadBits, Limits, Needed, Plan, RunError, Session,
-    Settings, Source, generate,
+    CacheBits, Decoder, Ended, GenerateError, Generated, HeadBits, Limits, Needed, Plan, RunError,
+    Session, Settings, Source, generate,
 };
 use crate::device::Device;
-use crate::kernels::Pool;
-use crate::kernels::measure::Shape;
+use crate::kernels::measure::{Shape, median};
+use crate::kernels::probe::{peak_gmac_s, read_gb_s};
+use crate::kernels::{Packing, Pool, Runnable};
 use crate::memory::{MemoryPool, PoolConfig};
-use crate::model::{Asked, Model};
+use crate::model::{Asked, Model, ModelError};
 use crate::report::generate::{Figures, Memory, Sequence, json, profile, summary};
 use crate::source::{self, ModelFiles, Settings as From};
 use crate::text::{Sampler, Sampling};
 use prompts::Prompts;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -54,7 +55,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         top_p: args.text.top_p,
         seed: args.seed,
     };
-    let mut sampler = Sampler::new(sampling.clone()).map_err(|e| usage(e.to_string()))?;
+    let mut sampler = Sampler::new(sampling).map_err(|e| usage(e.to_string()))?;
     let device = Device::here();
     let db = database(&args.module_db)?;
     let from = From::from_env();
@@ -109,7 +110,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         k: cols,
     };
     let mut settings = Settings {
-        packing: args.packing.unwrap_or(crate::kernels::Packing::Planes),
+        packing: args.packing.unwrap_or(Packing::Planes),
         head: match args.text.head_bits {
             HeadBitsArg::Sixteen => HeadBits::Stored,
             HeadBitsArg::Eight => HeadBits::Eight,
@@ -127,13 +128,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     settings.packing = kernel.packing;
     let needed = fit::check(&plan, source, &settings, limit)?;
 
-    let memory = MemoryPool::new(PoolConfig {
-        limit: args
-            .text
-            .max_memory
-            .map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX)),
-        ..PoolConfig::default()
-    });
+    let memory = MemoryPool::new(PoolConfig::default());
     let loading = Instant::now();
     let decoder = load(&memory, plan, source, &settings, &needed, args.quiet)?;
     let load_time = loading.elapsed();
@@ -150,7 +145,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     for (number, ids) in prompts.ids.iter().enumerate() {
         if several {
             // Each text is what it would be alone.
-            sampler = Sampler::new(sampling.clone()).map_err(|e| usage(e.to_string()))?;
+            sampler = Sampler::new(sampling).map_err(|e| usage(e.to_string()))?;
         }
         let mut writer = Streamed::new(args, &prompts);
         let mut rows: Vec<f32> = Vec::new();
@@ -196,11 +191,11 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
             },
             figures: match args.text.profile {
                 true => Some(figures(
-                    args,
                     &model,
                     opened.as_ref(),
                     &decoder,
-                    &device,
+                    &pool,
+                    &settings,
                     kernel,
                     &made,
                 )?),
@@ -360,7 +355,10 @@ impl<'p> Streamed<'p> {
         if self.shown {
             let mut out = std::io::stdout().lock();
             // Control characters that a model makes up are not for a terminal.
-            let piece = crate::units::visible_lines(&piece);
+            let piece = match out.is_terminal() {
+                true => crate::units::visible_lines(&piece),
+                false => piece,
+            };
             if write!(out, "{piece}").and_then(|()| out.flush()).is_err() {
                 self.failed = Some(Failure {
                     exit: Exit::Ok,
@@ -391,34 +389,27 @@ impl<'p> Streamed<'p> {
     }
 }
 
-/// What was predicted of the steps, and what this machine reaches.
+/// What was predicted of the steps, and what this machine reaches in the same moments.
 fn figures(
-    args: &RunArgs,
     model: &Model<'_>,
     opened: Option<&Opened>,
     decoder: &Decoder,
-    device: &Device,
-    kernel: crate::kernels::Runnable,
-    made: &crate::bitnet::Generated,
+    pool: &Pool,
+    settings: &Settings,
+    kernel: Runnable,
+    made: &Generated,
 ) -> Result<Figures, Failure> {
-    let folder = From::from_env().own_cache;
-    let known = crate::machine::known(device, folder.as_deref(), false);
-    let known = known.map_err(|e| input(format!("the machine cannot be measured: {e}")))?;
-    let threads = args.threads.unwrap_or(device.cores);
+    const ROUNDS: usize = 5;
+    let mut reads = [(); ROUNDS].map(|()| read_gb_s(decoder.region(), pool));
+    let peaks = (0..ROUNDS).filter_map(|_| peak_gmac_s(kernel.isa, pool));
+    let mut peaks: Vec<f64> = peaks.collect();
     let headers = opened.map(|opened| &opened.headers);
-    let failed = |e: crate::model::ModelError| input(e.to_string());
-    let widths = predict::Widths {
-        kv_bits: match args.text.kv_bits {
-            KvBitsArg::ThirtyTwo => 32,
-            KvBitsArg::Sixteen => 16,
-            KvBitsArg::Eight => 8,
-        },
-    };
+    let failed = |e: ModelError| input(e.to_string());
+    let kv_bits = settings.cache.bits();
     Ok(Figures {
-        read_gb_s: known.measured.read_gb_s(threads),
-        peak_gmac_s: known.measured.peak_gmac_s(kernel.isa, threads),
-        measured_at: known.measured.at.clone(),
-        prompt: predict::prompt(model, headers, &decoder.plan, widths, made).map_err(failed)?,
-        decode: predict::decode(model, headers, &decoder.plan, widths, made).map_err(failed)?,
+        read_gb_s: median(&mut reads),
+        peak_gmac_s: (!peaks.is_empty()).then(|| median(&mut peaks)),
+        prompt: predict::prompt(model, headers, decoder, kv_bits, made).map_err(failed)?,
+        decode: predict::decode(model, headers, decoder, kv_bits, made).map_err(failed)?,
     })
 }

@@ -1,24 +1,18 @@
 //! What the analyzer says of the steps of a model: products and bytes by kind.
 
-use crate::analysis::{self, Metrics, Options};
-use crate::bitnet::{Generated, Plan, Role, Step};
+use crate::analysis::{self, Options};
+use crate::bitnet::{Decoder, Generated, Plan, Role, Step};
 use crate::join::Headers;
 use crate::model::{Asked, Model, ModelError, Phase};
 use crate::report::generate::Predicted;
 use std::collections::HashMap;
 
-/// Widths that were asked for.
-#[derive(Clone, Copy)]
-pub(super) struct Widths {
-    pub(super) kv_bits: u32,
-}
-
 /// Of the prompt, all tokens at once.
 pub(super) fn prompt(
     model: &Model<'_>,
     headers: Option<&Headers>,
-    plan: &Plan,
-    widths: Widths,
+    decoder: &Decoder,
+    kv_bits: u32,
     made: &Generated,
 ) -> Result<Predicted, ModelError> {
     let asked = Asked {
@@ -26,18 +20,18 @@ pub(super) fn prompt(
         seq_len: Some(made.prompt.tokens as u64),
         causal: true,
         last_logits: true,
-        kv_bits: Some(widths.kv_bits),
+        kv_bits: Some(kv_bits),
         ..Asked::default()
     };
-    by_step(model, headers, plan, &asked, 1)
+    by_step(model, headers, decoder, &asked, 1)
 }
 
 /// Of the tokens after it, each alone with as many before it as they have on average.
 pub(super) fn decode(
     model: &Model<'_>,
     headers: Option<&Headers>,
-    plan: &Plan,
-    widths: Widths,
+    decoder: &Decoder,
+    kv_bits: u32,
     made: &Generated,
 ) -> Result<Predicted, ModelError> {
     let tokens = made.decode.tokens;
@@ -48,16 +42,16 @@ pub(super) fn decode(
     let asked = Asked {
         phase: Some(Phase::Decode),
         past_len: Some(past as u64),
-        kv_bits: Some(widths.kv_bits),
+        kv_bits: Some(kv_bits),
         ..Asked::default()
     };
-    by_step(model, headers, plan, &asked, tokens as u128)
+    by_step(model, headers, decoder, &asked, tokens as u128)
 }
 
 fn by_step(
     model: &Model<'_>,
     headers: Option<&Headers>,
-    plan: &Plan,
+    decoder: &Decoder,
     asked: &Asked,
     times: u128,
 ) -> Result<Predicted, ModelError> {
@@ -67,15 +61,26 @@ fn by_step(
         ..Options::default()
     };
     let analysis = analysis::analyze(model, headers, &workload, options)?;
-    let steps = steps(plan);
+    let steps = steps(&decoder.plan);
     let mut predicted = Predicted::default();
     for row in &analysis.rows {
-        if let Some(step) = steps.get(&row.path) {
-            let Metrics { macs, .. } = row.own;
-            let (products, bytes) = &mut predicted.steps[*step as usize];
-            *products = products.saturating_add(macs.saturating_mul(times));
-            *bytes = bytes.saturating_add(row.own.traffic().saturating_mul(times));
-        }
+        let Some(step) = steps.get(&row.path) else {
+            continue;
+        };
+        let (products, bytes) = &mut predicted.steps[*step as usize];
+        *products = products.saturating_add(row.own.macs.saturating_mul(times));
+        // What is packed is counted as it lies here.
+        let elsewhere = match decoder.step_bytes(*step) {
+            Some(_) => row.own.read.weights,
+            None => 0,
+        };
+        let moved = row.own.traffic() - elsewhere;
+        *bytes = bytes.saturating_add(moved.saturating_mul(times));
+    }
+    for step in Step::ALL {
+        let packed = u128::from(decoder.step_bytes(step).unwrap_or(0));
+        let bytes = &mut predicted.steps[step as usize].1;
+        *bytes = bytes.saturating_add(packed.saturating_mul(times));
     }
     Ok(predicted)
 }

@@ -53,17 +53,25 @@ impl Prompts {
         let ids = match &found {
             _ if !asked.ids.is_empty() => vec![asked.ids.clone()],
             Some((tokenizer, label)) if needs_tokenizer => {
-                let config = match asked.chat {
-                    true => Some(tokenizer_config(args, files, wanted, settings)?),
-                    false => None,
+                let config = tokenizer_config(args, files, wanted, settings)?;
+                let begin = match asked.no_bos || config.add_bos_token == Some(false) {
+                    true => None,
+                    false => config.bos_token.as_ref().and_then(|bos| tokenizer.id(bos)),
                 };
-                let encode = |text: &String| match &config {
-                    Some(config) => {
-                        let text = chat(config, label, asked.system.as_deref(), text)?;
+                let encode = |text: &String| match asked.chat {
+                    true => {
+                        let text = chat(&config, label, asked.system.as_deref(), text)?;
                         // The template writes what begins a text itself.
                         Ok(tokenizer.encode(&text, false)?)
                     }
-                    None => Ok(tokenizer.encode(text, true)?),
+                    false => {
+                        let mut ids = tokenizer.encode(text, true)?;
+                        // Models are trained on texts that begin with it, and not all tokenizers put it there.
+                        if let Some(bos) = begin.filter(|bos| ids.first() != Some(bos)) {
+                            ids.insert(0, bos);
+                        }
+                        Ok(ids)
+                    }
                 };
                 texts.iter().map(encode).collect::<Result<_, Failure>>()?
             }
