@@ -19,11 +19,16 @@
 //! Data goes one way. Effects live at the rim: [`source`] and [`checkpoint`] read, [`cli`] prints; everything between takes
 //! values and returns values.
 //!
-//! A second wing proves the ternary part by running it, and meets the first only in [`cli`] (`run`, `deploy`, `bench-kernel`):
+//! A second wing proves the ternary part by running it, and meets the first in [`cli`] (`run`, `deploy`, `bench-kernel`) and where
+//! a tree says which of its modules is what:
 //!
 //! ```text
 //!  weights --bitlinear--> codes and scales --kernels::packing--> packed layer --kernels--> numbers
+//!  entry's `decoder`, tree --bitnet::Plan--> Decoder, of such layers --Session, text--> tokens
 //! ```
+//!
+//! Its numbers lie in [`tensor`]s, those in blocks of [`memory`] (of this machine, or of mapped files), and [`threads`] share
+//! the work on them.
 //!
 //! ## Code map, in reading order
 //!
@@ -33,6 +38,7 @@
 //! | 6 | [`report`] | one analysis, several formats |
 //! | 5 | [`analysis`] | tree and workload in, rows, totals and notes out |
 //! | 5 | [`compare`] | two checkpoints side by side: layers, null channels, widths, counts |
+//! | 5 | [`bitnet`] | a whole model of ternary layers at work: plan, weights, cache, attention, output matrix, what steps take |
 //! | 5 | [`check`] | the database held against itself |
 //! | 4 | [`flow`] | null channels, read from the `forward` statements |
 //! | 4 | [`join`] | the stored form of every tensor laid onto the tree; where the two disagree |
@@ -45,11 +51,12 @@
 //! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned; files written |
 //! | 1 | [`formula`] | the formula language: knows no model |
 //! | 1 | [`cost`] | the second derivation: operands with widths, a register of operations, blocks composed of them; knows no database |
-//! | 1 | [`memory`] | where packed weights lie: regions on large pages |
+//! | 1 | [`tensor`] | shaped views of memory, packed weights among them; sums, norms, gates, products with plain matrices |
 //! | 1 | [`device`] | the machine, as far as the system tells: processor, cores, caches, memory, pages |
 //! | 1 | [`text`] | text to tokens and back, chat templates, the choice of the next token: what a runner needs around the numbers |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`], [`bops`], [`random`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels, definitions of bit operations, numbers of a seed |
+//! | 0 | [`memory`], [`threads`], `wide` | pools of memory that are counted by what it is for; threads that wait without sleeping; loops compiled for wide vectors |
 //!
 //! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
 //! exceptions (such as the did-you-mean of [`formula`], which [`source`] and [`cost`] use too).
@@ -62,7 +69,9 @@
 //! embedded configs. **head**: length and JSON header of a safetensors file. **weight**: a parameter as the model sees it,
 //! however it is stored; **scheme**: how it is. **side tensor**: a scale, zero point or order that codes need. **kernel**: a
 //! function that multiplies packed weights; **packing**: how weights lie for it; **form**: how a file has them. **code**: a weight
-//! plus one, or an 8-bit activation. **group**: 32 rows of a packing. **probe**: what the machine does at most, measured. One word
+//! plus one, or an 8-bit activation. **group**: 32 rows of a packing. **probe**: what the machine does at most, measured. **decoder**: a model that can run, loaded;
+//! **session**: one at work on a sequence; **step**: a kind of work that it does. **block**: some bytes of a pool; **tag**: what
+//! they are for. One word
 //! per idea, everywhere: code, JSON, help, README.
 //!
 //! ## Invariants
@@ -78,8 +87,9 @@
 //! - **An output is whole or not there**: it is made beside its place and gets its name at the end.
 //! - **All kernels give the same integers**, bit for bit; the scalar one is what they mean (`tests/kernels.rs`).
 //! - **A deployed layer cannot be trained again**, and weights do not change under codes that were made of them: both are types.
-//! - **`unsafe` stands in [`kernels`], in the function that maps a file and in those that call a loop compiled for wider vectors**,
-//!   nowhere else yet.
+//! - **What a model takes of memory is known before it is loaded**, and a step for one token takes none (`tests/allocations.rs`).
+//! - **`unsafe` stands in [`kernels`], [`memory`], [`threads`], where wide loops are called and where threads write parts of one
+//!   slice** (`bitnet/attention.rs`, `tensor/dense.rs`), nowhere else.
 //!
 //! ## How equal layers are found
 //!
@@ -96,6 +106,13 @@
 //! 3. To ship it: move the entries into `module_db.json`, add a config with its published parameter count to
 //!    `src/source/catalog.json` (`tests/catalog.rs` compares them) and torch's figures to `fixtures/oracle`
 //!    (`fixtures/README.md`; `tests/oracle.rs` compares them).
+//!
+//! ## How to add a model that runs
+//!
+//! An entry whose `decoder` names its modules (paths below the root, and below a layer) and the numbers of its arithmetic runs,
+//! if all its layers are ternary, its norms RMS norms, its positions plain rotary ones and its gate one of
+//! [`tensor::ops::Activation`]; `bitcost db show BitNetForCausalLM` is an example. Its numbers have to be held against another
+//! program's: `tests/bitnet.rs` does it for fixtures that transformers computed.
 //!
 //! ## How to add a template
 //!
@@ -132,7 +149,6 @@
 //!
 //! ## Where the rest will stand
 //!
-//! The runner of whole BitNet models (pools of memory, tensors, a cache, a tokenizer) is missing; it will stand on [`bitlinear`].
 //! Agent-made analyses of unknown modules enter as overlay files: the stub of an unresolved class is their form.
 
 pub mod analysis;
