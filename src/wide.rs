@@ -12,6 +12,23 @@ pub(crate) trait Loop {
     fn run(self) -> Self::Out;
 }
 
+/// Asks for the line of memory at a place, which need not be there: a stream that is computed with as it comes keeps too few
+/// lines on their way by itself.
+#[inline(always)]
+pub(crate) fn soon<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch does nothing to the program, whatever the address, and every processor of x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// How far ahead of the numbers in use lines are asked for, in bytes.
+pub(crate) const AHEAD: usize = 8 << 10;
+
 /// Runs a loop as it is compiled for this machine.
 pub(crate) fn wide<L: Loop>(it: L) -> L::Out {
     #[cfg(target_arch = "x86_64")]

@@ -14,7 +14,7 @@ use super::plan::Shape;
 use crate::tensor::dense::{F16, F32, I8, Stored};
 use crate::tensor::ops::exp;
 use crate::threads::{Pool, Shared, chunks};
-use crate::wide::{Loop, wide};
+use crate::wide::{AHEAD, Loop, soon, wide};
 
 /// Positions that a thread goes through at once for a single token.
 const SPAN: usize = 8 * BLOCK;
@@ -156,23 +156,42 @@ fn attend_as<S: Stored>(
         }
     });
     for (head, out) in out.chunks_exact_mut(features).enumerate() {
-        let softmax = &partial.softmax[head * most..][..spans];
-        let largest = softmax
-            .iter()
-            .fold(f32::NEG_INFINITY, |most, [it, _]| most.max(*it));
+        let sums = &partial.sums[head * most * features..][..spans * features];
+        wide(Together {
+            softmax: &partial.softmax[head * most..][..spans],
+            sums,
+            out,
+        });
+    }
+    Ok(())
+}
+
+/// Puts the spans of a head together.
+struct Together<'t> {
+    softmax: &'t [[f32; 2]],
+    sums: &'t [f32],
+    out: &'t mut [f32],
+}
+
+impl Loop for Together<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Together { softmax, sums, out } = self;
+        let more = |most: f32, it: &[f32; 2]| if it[0] > most { it[0] } else { most };
+        let largest = softmax.iter().fold(f32::NEG_INFINITY, more);
         let mut total = 0.0;
         out.fill(0.0);
-        for (span, [most_of_span, total_of_span]) in softmax.iter().enumerate() {
-            let weight = exp(most_of_span - largest);
-            total += total_of_span * weight;
-            let sums = &partial.sums[(head * most + span) * features..][..features];
-            out.iter_mut()
-                .zip(sums)
-                .for_each(|(out, sum)| *out = sum.mul_add(weight, *out));
+        for ([most, of_span], sums) in softmax.iter().zip(sums.chunks_exact(out.len())) {
+            let weight = exp(most - largest);
+            total += of_span * weight;
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = sum.mul_add(weight, *out);
+            }
         }
         out.iter_mut().for_each(|out| *out /= total);
     }
-    Ok(())
 }
 
 /// The widest head whose sums a thread holds; [`plan`](super::plan) refuses wider ones.
@@ -283,6 +302,8 @@ fn scores<S: Stored, const H: usize>(keys: &[S::Bits], queries: [&[f32]; H]) -> 
     let queries = queries.map(|query| &query[..rows.len()]);
     let mut sums = [[0.0f32; BLOCK]; H];
     for (feature, row) in rows.iter().enumerate() {
+        soon(row.as_ptr().wrapping_byte_add(AHEAD));
+        soon(row.as_ptr().wrapping_byte_add(AHEAD + 64));
         let row: [f32; BLOCK] = std::array::from_fn(|at| S::float(row[at]));
         for (sums, query) in sums.iter_mut().zip(&queries) {
             let query = query[feature];
@@ -311,6 +332,8 @@ fn add_values<S: Stored, const H: usize>(
         });
         for (position, row) in values.chunks_exact(features).enumerate() {
             let row = &row[from..from + FEATURES];
+            soon(row.as_ptr().wrapping_byte_add(AHEAD));
+            soon(row.as_ptr().wrapping_byte_add(AHEAD + 64));
             let row: [f32; FEATURES] = std::array::from_fn(|at| S::float(row[at]));
             for (own, weights) in own.iter_mut().zip(weights) {
                 for at in 0..FEATURES {

@@ -9,7 +9,7 @@
 use super::ops::{LANES, total};
 use super::{Dtype, Tensor, TensorError};
 use crate::threads::{Pool, Shared, chunks};
-use crate::wide::{Loop, wide};
+use crate::wide::{AHEAD, Loop, soon, wide};
 
 /// How numbers are stored, and what they are as floats.
 pub(crate) trait Stored: Sync {
@@ -61,9 +61,6 @@ impl Stored for I8 {
 
 /// Columns that loops take at once; vectors are padded with 0 to a multiple.
 const AT_ONCE: usize = 64;
-
-/// Bytes before they are needed that memory is asked for a line.
-const AHEAD: usize = 8 << 10;
 
 /// Bytes of the matrix that a thread takes at once.
 const PIECE: usize = 64 << 10;
@@ -278,7 +275,7 @@ unsafe fn whole_plain(row: &[i8], _: *const i8, x: &Vector) -> f32 {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{AT_ONCE, PUT_AWAY, Vector};
+    use super::{AT_ONCE, PUT_AWAY, Vector, soon};
     use std::arch::x86_64::*;
 
     /// Even places of a word are shifted up, odd ones stand where they belong and only lose the even.
@@ -305,9 +302,9 @@ mod x86 {
             }
         };
         for (number, (numbers, x)) in whole.iter().zip(halves).enumerate() {
-            let ahead = rest.wrapping_add(number * AT_ONCE).cast();
-            _mm_prefetch::<_MM_HINT_T0>(ahead);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_byte_add(64));
+            let ahead = rest.wrapping_add(number * AT_ONCE);
+            soon(ahead);
+            soon(ahead.wrapping_byte_add(64));
             add(numbers, x);
         }
         if !tail.is_empty() {
@@ -345,9 +342,9 @@ mod x86 {
             }
         };
         for (number, (numbers, x)) in whole.iter().zip(halves).enumerate() {
-            let ahead = rest.wrapping_add(number * AT_ONCE).cast();
-            _mm_prefetch::<_MM_HINT_T0>(ahead);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_byte_add(64));
+            let ahead = rest.wrapping_add(number * AT_ONCE);
+            soon(ahead);
+            soon(ahead.wrapping_byte_add(64));
             add(numbers, x);
         }
         if !tail.is_empty() {
@@ -386,7 +383,7 @@ mod x86 {
             };
             for (number, (numbers, x)) in whole.iter().zip(vector).enumerate() {
                 let ahead = rest.wrapping_add(piece * PUT_AWAY + number * AT_ONCE);
-                _mm_prefetch::<_MM_HINT_T0>(ahead);
+                soon(ahead);
                 add(numbers, x);
             }
             if !tail.is_empty() {
@@ -428,7 +425,7 @@ mod x86 {
             };
             for (number, (numbers, x)) in whole.iter().zip(vector).enumerate() {
                 let ahead = rest.wrapping_add(piece * PUT_AWAY + number * AT_ONCE);
-                _mm_prefetch::<_MM_HINT_T0>(ahead);
+                soon(ahead);
                 add(numbers, x);
             }
             if !tail.is_empty() {
