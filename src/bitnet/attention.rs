@@ -13,6 +13,7 @@ use super::cache::{BLOCK, Cache, CacheBits, HeadCache};
 use super::plan::Shape;
 use crate::tensor::dense::{F16, F32, I8, Stored};
 use crate::tensor::ops::exp;
+use crate::tensor::{Element, TensorError};
 use crate::threads::{Pool, Shared, chunks};
 use crate::wide::{AHEAD, Loop, soon, wide};
 
@@ -82,8 +83,8 @@ fn attend_as<S: Stored>(
     let (features, group) = (shape.head_dim, shape.heads / shape.kv_heads);
     let tokens = queries.numbers.len() / queries.stride;
     // Every head is asked for once here, so that what threads do cannot fail.
-    let head = |head| cache.head::<S::Bits>(layer, head);
-    head(0)?;
+    let head = |head| cache.head(layer, head);
+    Held::<S::Bits>::of(&head(0)?)?;
     let query = |token: usize, head: usize| {
         &queries.numbers[token * queries.stride + head * features..][..features]
     };
@@ -93,7 +94,8 @@ fn attend_as<S: Stored>(
         chunks(pool, tokens * shape.kv_heads, 1, &|items| {
             for item in items {
                 let (token, kv_head) = (item / shape.kv_heads, item % shape.kv_heads);
-                let held = head(kv_head).expect("the first head could be read");
+                let views = head(kv_head).expect("the first head is there");
+                let held = Held::of(&views).expect("the first head could be read");
                 for from in (0..group).step_by(HEADS) {
                     let first = kv_head * group + from;
                     let count = HEADS.min(group - from);
@@ -130,7 +132,8 @@ fn attend_as<S: Stored>(
     chunks(pool, shape.kv_heads * spans, 1, &|items| {
         for item in items {
             let (kv_head, span) = (item / spans, item % spans);
-            let held = head(kv_head).expect("the first head could be read");
+            let views = head(kv_head).expect("the first head is there");
+            let held = Held::of(&views).expect("the first head could be read");
             let positions = span * SPAN..positions.min((span + 1) * SPAN);
             for from in (0..group).step_by(HEADS) {
                 let count = HEADS.min(group - from);
@@ -197,9 +200,30 @@ impl Loop for Together<'_> {
 /// The widest head whose sums a thread holds; [`plan`](super::plan) refuses wider ones.
 pub(super) const MOST_FEATURES: usize = 512;
 
+/// The numbers of one cached head, as they are stored.
+struct Held<'h, T> {
+    keys: &'h [T],
+    values: &'h [T],
+    /// Of keys and of values, one a position, where there are any.
+    scales: Option<[&'h [f32]; 2]>,
+}
+
+impl<'h, T: Element> Held<'h, T> {
+    fn of(views: &'h HeadCache) -> Result<Held<'h, T>, TensorError> {
+        Ok(Held {
+            keys: views.keys.numbers()?,
+            values: views.values.numbers()?,
+            scales: match &views.scales {
+                Some([keys, values]) => Some([keys.numbers()?, values.numbers()?]),
+                None => None,
+            },
+        })
+    }
+}
+
 /// Positions of one cached head.
 struct Block<'b, T> {
-    held: &'b HeadCache<'b, T>,
+    held: &'b Held<'b, T>,
     features: usize,
     /// What scores are multiplied by.
     root: f32,

@@ -58,14 +58,14 @@ pub(super) struct Cache {
     scales: [Tensor; 2],
 }
 
-/// What one head of one layer holds.
-pub(super) struct HeadCache<'c, T> {
+/// What one head of one layer holds: views of the cache.
+pub(super) struct HeadCache {
     /// `[blocks][head_dim][BLOCK]`
-    pub(super) keys: &'c [T],
+    pub(super) keys: Tensor,
     /// `[context][head_dim]`
-    pub(super) values: &'c [T],
+    pub(super) values: Tensor,
     /// Of keys and of values, one a position, where there are any.
-    pub(super) scales: Option<[&'c [f32]; 2]>,
+    pub(super) scales: Option<[Tensor; 2]>,
 }
 
 /// Bytes of a cache for so many positions; `None` where no memory holds so many.
@@ -191,29 +191,17 @@ impl Cache {
         Ok(())
     }
 
-    /// What a head of a layer holds, as it is stored.
-    pub(super) fn head<T: crate::tensor::Element>(
-        &self,
-        layer: usize,
-        head: usize,
-    ) -> Result<HeadCache<'_, T>, TensorError> {
-        let number = layer * self.shape.kv_heads + head;
-        let keys = self.context.div_ceil(BLOCK) * BLOCK * self.shape.head_dim;
-        let values = self.context * self.shape.head_dim;
-        let scales = match self.bits {
-            CacheBits::I8 => {
-                let range = number * self.context..(number + 1) * self.context;
-                Some([
-                    &self.scales[0].numbers()?[range.clone()],
-                    &self.scales[1].numbers()?[range],
-                ])
-            }
-            _ => None,
-        };
+    /// What a head of a layer holds.
+    pub(super) fn head(&self, layer: usize, head: usize) -> Result<HeadCache, TensorError> {
+        let of = |tensor: &Tensor| tensor.index(0, layer)?.index(0, head);
+        let [keys, values] = &self.scales;
         Ok(HeadCache {
-            keys: &self.keys.numbers()?[number * keys..][..keys],
-            values: &self.values.numbers()?[number * values..][..values],
-            scales,
+            keys: of(&self.keys)?,
+            values: of(&self.values)?,
+            scales: match self.bits {
+                CacheBits::I8 => Some([of(keys)?, of(values)?]),
+                CacheBits::F32 | CacheBits::F16 => None,
+            },
         })
     }
 

@@ -1,8 +1,7 @@
 //! What a model computes beside its products: sums, norms, gates, exponentials.
 //!
 //! Operands are rows that lie side by side. Where one is shorter, it is repeated: a gain of `[n]` meets `[tokens, n]`, which is
-//! all the broadcasting that models of this kind need where time counts ([`Tensor::broadcast`](super::Tensor::broadcast) is
-//! for the rest).
+//! all the broadcasting that these models need.
 
 use crate::wide::{Loop, wide};
 

@@ -50,10 +50,6 @@ impl Sizes {
         self.each[axis] = size;
     }
 
-    pub(super) fn swap(&mut self, a: usize, b: usize) {
-        self.each[..self.axes].swap(a, b);
-    }
-
     /// Without an axis.
     pub(super) fn without(&self, axis: usize) -> Sizes {
         let mut it = Sizes::default();

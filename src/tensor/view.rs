@@ -190,68 +190,6 @@ impl Tensor {
         })
     }
 
-    /// The same numbers, in the same order, in another shape.
-    pub fn reshape(&self, shape: &[usize]) -> Result<Tensor, TensorError> {
-        self.plain()?;
-        let sizes = Sizes::of(shape)?;
-        if sizes.product()? != self.len() {
-            return Err(TensorError::Shape {
-                shape: self.shape.to_vec(),
-                asked: shape.to_vec(),
-            });
-        }
-        if !self.is_contiguous() {
-            return Err(TensorError::Scattered {
-                shape: self.shape.to_vec(),
-            });
-        }
-        Ok(Tensor {
-            strides: sizes.strides(),
-            shape: sizes,
-            ..self.clone()
-        })
-    }
-
-    /// Two axes exchanged.
-    pub fn transpose(&self, a: usize, b: usize) -> Result<Tensor, TensorError> {
-        self.plain()?;
-        self.axis(a)?;
-        self.axis(b)?;
-        let mut turned = self.clone();
-        turned.shape.swap(a, b);
-        turned.strides.swap(a, b);
-        Ok(turned)
-    }
-
-    /// Seen as a larger shape whose further axes, and those that are 1 here, repeat what is there.
-    pub fn broadcast(&self, shape: &[usize]) -> Result<Tensor, TensorError> {
-        self.plain()?;
-        let wrong = || TensorError::Shape {
-            shape: self.shape.to_vec(),
-            asked: shape.to_vec(),
-        };
-        let sizes = Sizes::of(shape)?;
-        sizes.product()?;
-        let new = shape
-            .len()
-            .checked_sub(self.shape.len())
-            .ok_or_else(wrong)?;
-        let mut strides = sizes;
-        for (axis, size) in shape.iter().enumerate() {
-            let stride = match axis.checked_sub(new) {
-                Some(own) if self.shape[own] == *size => self.strides[own],
-                Some(own) if self.shape[own] != 1 => return Err(wrong()),
-                _ => 0,
-            };
-            strides.set(axis, stride);
-        }
-        Ok(Tensor {
-            shape: sizes,
-            strides,
-            ..self.clone()
-        })
-    }
-
     /// Whether its numbers lie side by side, in order.
     pub fn is_contiguous(&self) -> bool {
         let mut apart = 1;
@@ -416,4 +354,182 @@ fn bytes_of(dtype: Dtype, shape: &Sizes) -> Result<usize, TensorError> {
         .ok_or_else(|| TensorError::TooLarge {
             shape: shape.to_vec(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{MappedFiles, PoolConfig};
+
+    const TAG: Tag = Tag::of("test");
+
+    fn counting(pool: &MemoryPool, shape: &[usize]) -> Tensor {
+        let count: usize = shape.iter().product();
+        let numbers: Vec<f32> = (0..count).map(|n| n as f32).collect();
+        Tensor::of(pool, Dtype::F32, &numbers, shape, TAG).expect("memory")
+    }
+
+    fn read(tensor: &Tensor) -> Vec<f32> {
+        let mut out = vec![-1.0; tensor.len()];
+        tensor.read(&mut out).expect("plain numbers");
+        out
+    }
+
+    #[test]
+    fn views_are_parts_of_the_same_memory() {
+        let pool = MemoryPool::new(PoolConfig::default());
+        let all = counting(&pool, &[2, 3, 4]);
+        let used = pool.metrics().live_bytes;
+        let part = all.slice(1, 1..3).expect("within");
+        assert_eq!(
+            (part.shape(), part.strides()),
+            (&[2, 2, 4][..], &[12, 4, 1][..])
+        );
+        assert_eq!(
+            read(&part),
+            [
+                4., 5., 6., 7., 8., 9., 10., 11., 16., 17., 18., 19., 20., 21., 22., 23.
+            ]
+        );
+        let column = all
+            .slice(2, 3..4)
+            .expect("within")
+            .index(1, 2)
+            .expect("within");
+        assert_eq!(
+            (column.shape(), read(&column)),
+            (&[2, 1][..], vec![11., 23.])
+        );
+        assert!(matches!(
+            column.numbers::<f32>(),
+            Err(TensorError::Scattered { .. })
+        ));
+        let row = all
+            .index(0, 1)
+            .expect("within")
+            .index(0, 0)
+            .expect("within");
+        assert_eq!(
+            row.numbers::<f32>().expect("side by side"),
+            [12., 13., 14., 15.]
+        );
+        let one = row.index(0, 3).expect("within");
+        assert_eq!((one.shape().len(), read(&one)), (0, vec![15.]));
+        assert_eq!(pool.metrics().live_bytes, used);
+        // The memory lives as long as its last view.
+        drop((all, part, column, row));
+        assert_eq!(read(&one), [15.]);
+        drop(one);
+        assert_eq!(pool.metrics().live_bytes, 0);
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        let pool = MemoryPool::new(PoolConfig::default());
+        let tensor = counting(&pool, &[2, 3]);
+        assert!(matches!(
+            tensor.slice(2, 0..1),
+            Err(TensorError::Axis { axis: 2, .. })
+        ));
+        assert!(matches!(
+            tensor.slice(1, 2..4),
+            Err(TensorError::Range { end: 4, .. })
+        ));
+        assert!(matches!(
+            tensor.index(0, usize::MAX),
+            Err(TensorError::Range { .. })
+        ));
+        assert!(matches!(
+            tensor.numbers::<i8>(),
+            Err(TensorError::Dtype { asked: "i8", .. })
+        ));
+        assert!(matches!(
+            Tensor::zeros(&pool, Dtype::F32, &[1; 7], TAG),
+            Err(TensorError::Axes { axes: 7 })
+        ));
+        assert!(matches!(
+            Tensor::zeros(&pool, Dtype::F32, &[usize::MAX, 2], TAG),
+            Err(TensorError::TooLarge { .. })
+        ));
+        assert!(matches!(
+            Tensor::zeros(&pool, Dtype::F32, &[usize::MAX / 2], TAG),
+            Err(TensorError::TooLarge { .. })
+        ));
+        let memory = tensor.memory().clone();
+        let beyond = Tensor::of_block(memory.clone(), 4, Dtype::F32, &[6]);
+        assert!(matches!(
+            beyond,
+            Err(TensorError::Bytes {
+                needed: 24,
+                start: 4,
+                ..
+            })
+        ));
+        let odd = Tensor::of_block(memory, 2, Dtype::F32, &[1]);
+        assert!(matches!(odd, Err(TensorError::Alignment { start: 2, .. })));
+        let empty = Tensor::zeros(&pool, Dtype::Bf16, &[3, 0], TAG).expect("nothing");
+        assert!(empty.is_empty() && read(&empty).is_empty());
+    }
+
+    #[test]
+    fn memory_that_others_see_is_not_written() {
+        let pool = MemoryPool::new(PoolConfig::default());
+        let mut tensor = counting(&pool, &[4]);
+        tensor.numbers_mut::<f32>().expect("its own")[1] = 9.0;
+        let view = tensor.slice(0, 1..2).expect("within");
+        assert!(matches!(
+            tensor.numbers_mut::<f32>(),
+            Err(TensorError::Shared)
+        ));
+        assert_eq!(read(&view), [9.0]);
+        drop(view);
+        assert!(tensor.numbers_mut::<f32>().is_ok());
+    }
+
+    #[test]
+    fn packed_weights_are_cut_between_groups() {
+        let pool = MemoryPool::new(PoolConfig::default());
+        let dtype = Dtype::Ternary(Packing::Trits);
+        let tensor = Tensor::zeros(&pool, dtype, &[70, 30], TAG).expect("memory");
+        // Three groups of two blocks of 128 bytes.
+        assert_eq!(tensor.bytes().expect("side by side").len(), 3 * 2 * 128);
+        let last = tensor.slice(0, 64..70).expect("a group");
+        assert_eq!(last.bytes().expect("side by side").len(), 2 * 128);
+        assert!(matches!(
+            tensor.slice(0, 0..33),
+            Err(TensorError::Cut { at: 33 })
+        ));
+        assert!(matches!(
+            tensor.slice(0, 1..32),
+            Err(TensorError::Cut { at: 1 })
+        ));
+        assert!(matches!(
+            tensor.slice(1, 0..16),
+            Err(TensorError::Cut { .. })
+        ));
+        assert!(matches!(
+            tensor.index(0, 0),
+            Err(TensorError::Cut { .. } | TensorError::Dtype { .. })
+        ));
+        assert!(matches!(
+            tensor.read(&mut [0.0; 70 * 30]),
+            Err(TensorError::Dtype { .. })
+        ));
+    }
+
+    #[test]
+    #[cfg(not(miri))]
+    fn a_file_is_memory_too() {
+        let path = std::env::temp_dir().join(format!("bitcost-tensor-{}", std::process::id()));
+        std::fs::write(&path, [0u8, 0, 0x80, 0x3f, 0, 0x40, 0x40, 0xc0]).expect("a file");
+        let files = MappedFiles::new();
+        let block = files
+            .map(&std::fs::File::open(&path).expect("a file"), 0..8, TAG)
+            .expect("a map");
+        let mut tensor =
+            Tensor::of_block(Arc::new(block), 2, Dtype::Bf16, &[3]).expect("three numbers");
+        std::fs::remove_file(&path).expect("the file");
+        assert_eq!(read(&tensor), [1.0, 2.0, -3.0]);
+        assert!(tensor.numbers_mut::<u16>().is_err());
+    }
 }
