@@ -51,7 +51,7 @@ fn ids(value: &Json) -> Vec<u32> {
 #[test]
 fn ids_and_texts_are_those_of_python() {
     let all = tokenizers();
-    assert_eq!(all.len(), 4);
+    assert_eq!(all.len(), 5);
     for (name, tokenizer, texts) in all {
         assert!(texts.len() > 30);
         for case in &texts {
@@ -202,6 +202,118 @@ fn what_is_no_tokenizer_is_an_error_with_its_file() {
                 .to_string()
                 .starts_with("m/tokenizer.json: not a tokenizer: "),
             "{error}"
+        );
+    }
+}
+
+/// The tokenizer of a fixture with one of its values replaced.
+fn changed(name: &str, pointer: &str, value: Json) -> Result<Tokenizer, TextError> {
+    let mut file = json(&format!("text/{name}/tokenizer.json"));
+    *file.pointer_mut(pointer).expect("a place in the file") = value;
+    Tokenizer::parse("t.json", file.to_string().as_bytes())
+}
+
+#[test]
+fn files_that_the_library_would_panic_of_are_refused() {
+    let refused = |name, pointer, value: Json, why: &str| {
+        let error = changed(name, pointer, value).expect_err(why).to_string();
+        assert!(
+            error.starts_with("t.json: not a tokenizer: ") && error.contains(why),
+            "{error}"
+        );
+    };
+    let prefix = "/model/continuing_subword_prefix";
+    refused(
+        "byte_level",
+        prefix,
+        "##".into(),
+        "does not begin with the prefix `##`",
+    );
+    let tokens = "/post_processor/special_tokens";
+    refused(
+        "byte_fallback",
+        tokens,
+        serde_json::json!({}),
+        "no special token `<s>`",
+    );
+    let template = "/post_processor/single/1/Sequence/id";
+    refused("byte_fallback", template, "B".into(), "asks for a second");
+    let nested = "/post_processor/processors/1/special_tokens";
+    refused(
+        "byte_level",
+        nested,
+        serde_json::json!({}),
+        "no special token `<|begin_of_text|>`",
+    );
+    refused(
+        "byte_fallback",
+        "/decoder/decoders/3/stop",
+        1.into(),
+        "cuts off the ends",
+    );
+    let pieces = serde_json::json!({"type": "FixedLength", "length": 0});
+    refused("byte_level", "/pre_tokenizer", pieces, "pieces of length 0");
+}
+
+/// Every place of a value that holds no other values.
+fn leaves(value: &Json, place: String, out: &mut Vec<String>) {
+    match value {
+        Json::Object(fields) => {
+            for (key, value) in fields {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                leaves(value, format!("{place}/{key}"), out);
+            }
+        }
+        Json::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                leaves(value, format!("{place}/{index}"), out);
+            }
+        }
+        _ => out.push(place),
+    }
+}
+
+#[test]
+fn no_value_of_a_file_makes_a_tokenizer_panic() {
+    let values = serde_json::json!([null, true, 0, 4294967295u32, "é", [], {}]);
+    let values = values.as_array().expect("a list");
+    for name in [
+        "byte_level",
+        "byte_fallback",
+        "word_pieces",
+        "likely_pieces",
+    ] {
+        let file = json(&format!("text/{name}/tokenizer.json"));
+        let mut places = Vec::new();
+        leaves(&file, String::new(), &mut places);
+        // Of the vocabulary and the merges, which are all alike, the first.
+        let is_many =
+            |place: &str| place.starts_with("/model/vocab/") || place.starts_with("/model/merges/");
+        let is_first = |place: &str| {
+            place.starts_with("/model/vocab/0") || place.starts_with("/model/merges/0")
+        };
+        places.retain(|place| !is_many(place) || is_first(place));
+        let mut read = 0;
+        for place in &places {
+            for value in values {
+                let Ok(tokenizer) = changed(name, place, value.clone()) else {
+                    continue;
+                };
+                read += 1;
+                for text in ["The weights é🙂 <s>[CLS]", ""] {
+                    if let Ok(ids) = tokenizer.encode(text, true) {
+                        let _ = tokenizer.decode(&ids);
+                        let mut stream = tokenizer.stream();
+                        ids.iter().for_each(|id| drop(stream.step(*id)));
+                        let _ = stream.finish();
+                    }
+                }
+            }
+        }
+        assert!(
+            read > places.len() / 2,
+            "{name}: {read} of {} places",
+            places.len()
         );
     }
 }
@@ -620,10 +732,14 @@ fn the_length_of_a_text_is_the_number_of_its_tokens() {
 #[test]
 fn the_tokens_can_be_those_of_a_folder_or_a_file() {
     let model = common::fixture(TINY);
-    let folder = common::fixture("text/byte_level");
-    let file = common::fixture("text/byte_level/tokenizer.json");
-    let words = common::fixture("text/word_pieces/tokenizer.json");
-    for (tokenizer, tokens) in [(folder, "15"), (file, "15"), (words, "11")] {
+    let text = "The weights are minus one, zero";
+    let texts = &json("text/texts.json")["texts"];
+    for (name, place) in [
+        ("byte_level", "text/byte_level"),
+        ("byte_level", "text/byte_level/tokenizer.json"),
+        ("word_pieces", "text/word_pieces/tokenizer.json"),
+    ] {
+        let tokenizer = common::fixture(place);
         let args = [
             "inspect",
             &model,
@@ -632,9 +748,12 @@ fn the_tokens_can_be_those_of_a_folder_or_a_file() {
             "--tokenizer",
             &tokenizer,
         ];
-        let ran = inspect_with(b"The weights are minus one, zero", &args);
-        // 420 tokens are more than the model's 384 rows, but none of them is in the text.
+        let ran = inspect_with(text.as_bytes(), &args);
+        // Some of these tokens are more than the model has rows, but none of them is in the text.
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        let mut cases = texts[name].as_array().expect("a list").iter();
+        let case = cases.find(|case| case["text"] == text).expect("the text");
+        let tokens = ids(&case["with_special"]).len();
         let said = format!("seq-len {tokens} is how many tokens standard input has");
         assert!(ran.out.contains(&said), "{}", ran.out);
     }

@@ -890,9 +890,9 @@ pub(super) struct BenchKernelArgs {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "What is measured are reads of memory, by 1, 2, 4 and so on to all cores, and each instruction that multiplies bytes,
-alone. It is kept in the folder for caches (XDG_CACHE_HOME, else ~/.cache) for this processor, as many cores and
-this version of bitcost, and told from there next time.
+    after_help = "Measured are reads of memory, by 1, 2, 4 and so on to all cores, and each instruction that
+multiplies bytes, alone. The numbers are kept in the folder for caches (XDG_CACHE_HOME, else
+~/.cache) for this processor, as many cores and this version, and told from there next time.
 
 Examples:
   bitcost device

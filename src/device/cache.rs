@@ -46,8 +46,7 @@ pub(super) fn read(system: &System<'_>, cpus: &[PathBuf]) -> Vec<Cache> {
     // The cores of a shared cache tell of it each; what they say of who shares it makes it one.
     let mut told = BTreeSet::new();
     for cpu in cpus {
-        let indices = cpu.join("cache");
-        for index in system.folders(&indices.to_string_lossy(), "index") {
+        for (_, index) in system.numbered(cpu.join("cache"), "index", "") {
             let text = |name: &str| Some(system.text(index.join(name))?.trim().to_string());
             let cache = || {
                 let level: u32 = text("level")?.parse().ok()?;

@@ -53,28 +53,15 @@ pub(super) fn read(system: &System<'_>) -> Memory {
 /// The pages that the system tells of.
 pub(super) fn pages(system: &System<'_>) -> Pages {
     let smaps = system.text("proc/self/smaps").unwrap_or_default();
-    let huge = system.folders_of_huge_pages();
+    let huge = system.numbered("sys/kernel/mm/hugepages", "hugepages-", "kB");
+    let huge = huge
+        .into_iter()
+        .filter_map(|(kilobytes, _)| kilobytes.checked_mul(1024));
     let transparent = system.text("sys/kernel/mm/transparent_hugepage/enabled");
     Pages {
         base_bytes: kilobytes(&smaps, "KernelPageSize"),
-        huge_bytes: huge,
+        huge_bytes: huge.collect(),
         transparent: transparent.and_then(|text| chosen(&text)),
-    }
-}
-
-impl System<'_> {
-    /// `hugepages-2048kB` and the like.
-    fn folders_of_huge_pages(&self) -> Vec<u64> {
-        let folder = self.root.join("sys/kernel/mm/hugepages");
-        let entries = std::fs::read_dir(folder).into_iter().flatten();
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let sizes = names.filter_map(|name| {
-            let kilobytes = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
-            kilobytes.parse::<u64>().ok()?.checked_mul(1024)
-        });
-        let mut sizes: Vec<u64> = sizes.collect();
-        sizes.sort_unstable();
-        sizes
     }
 }
 

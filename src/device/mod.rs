@@ -47,14 +47,15 @@ impl Device {
     pub fn under(root: &Path) -> Device {
         let system = System { root };
         let cpuinfo = system.text("proc/cpuinfo").unwrap_or_default();
-        let folders = system.folders("sys/devices/system/cpu", "cpu");
+        let cpus = system.numbered("sys/devices/system/cpu", "cpu", "");
+        let cpus: Vec<PathBuf> = cpus.into_iter().map(|(_, path)| path).collect();
         Device {
             processor: processor::name(&cpuinfo),
             features: processor::features(&cpuinfo),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             logical_cores: processor::logical_cores(&cpuinfo),
-            physical_cores: processor::physical_cores(&system, &folders, &cpuinfo),
-            caches: cache::read(&system, &folders),
+            physical_cores: processor::physical_cores(&system, &cpus, &cpuinfo),
+            caches: cache::read(&system, &cpus),
             memory: memory::read(&system),
             pages: memory::pages(&system),
         }
@@ -77,19 +78,18 @@ impl System<'_> {
         std::fs::read_to_string(self.root.join(path)).ok()
     }
 
-    /// Folders that are called a word and a number, in the order of the numbers.
-    fn folders(&self, path: &str, word: &str) -> Vec<PathBuf> {
-        let path = Path::new(path);
-        let Ok(entries) = std::fs::read_dir(self.root.join(path)) else {
-            return Vec::new();
-        };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    /// What is called `word`, a number and `ending` in a folder: numbers and paths, in the order of the numbers.
+    fn numbered(&self, path: impl AsRef<Path>, word: &str, ending: &str) -> Vec<(u64, PathBuf)> {
+        let path = path.as_ref();
+        let entries = std::fs::read_dir(self.root.join(path));
+        let names = entries.into_iter().flatten();
+        let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let numbered = names.filter_map(|name| {
-            let number: u64 = name.strip_prefix(word)?.parse().ok()?;
-            Some((number, path.join(name)))
+            let number = name.strip_prefix(word)?.strip_suffix(ending)?;
+            Some((number.parse().ok()?, path.join(&name)))
         });
         let mut numbered: Vec<(u64, PathBuf)> = numbered.collect();
         numbered.sort();
-        numbered.into_iter().map(|(_, path)| path).collect()
+        numbered
     }
 }

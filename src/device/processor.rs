@@ -70,10 +70,10 @@ pub(super) fn logical_cores(cpuinfo: &str) -> Option<usize> {
 /// Groups of threads that share a core, by the topology, else pairs of package and core as x86 writes them.
 pub(super) fn physical_cores(
     system: &System<'_>,
-    folders: &[PathBuf],
+    cpus: &[PathBuf],
     cpuinfo: &str,
 ) -> Option<usize> {
-    let siblings = folders
+    let siblings = cpus
         .iter()
         .filter_map(|cpu| system.text(cpu.join("topology/thread_siblings_list")));
     let groups: BTreeSet<String> = siblings.collect();

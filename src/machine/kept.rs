@@ -62,37 +62,8 @@ pub(super) fn write(file: &Path, measured: &Measured) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Peak, Read};
     use super::*;
-    use crate::kernels::Isa;
-
-    fn measured() -> Measured {
-        Measured {
-            key: Key {
-                processor: Some("AMD EPYC".into()),
-                cores: 2,
-                version: "0.1.0".into(),
-            },
-            at: "2026-11-26T03:10:00Z".into(),
-            clock_ghz: None,
-            read_bytes: 1 << 29,
-            reads: vec![
-                Read {
-                    threads: 1,
-                    gb_s: 20.25,
-                },
-                Read {
-                    threads: 2,
-                    gb_s: 40.5,
-                },
-            ],
-            peaks: vec![Peak {
-                isa: "avx2".into(),
-                threads: 1,
-                gmac_s: 100.0,
-            }],
-        }
-    }
+    use crate::machine::tests::measured;
 
     #[test]
     fn what_is_kept_is_what_was_measured_on_this_machine() {
@@ -127,15 +98,5 @@ mod tests {
         // A folder in whose place a file lies.
         assert!(write(&file.join("x.json"), &measured).is_err());
         fs::remove_dir_all(&folder).expect("its own folder");
-    }
-
-    #[test]
-    fn reads_of_more_threads_than_were_measured_are_those_of_the_most() {
-        let measured = measured();
-        assert_eq!(measured.read_gb_s(1), Some(20.25));
-        assert_eq!(measured.read_gb_s(2), Some(40.5));
-        assert_eq!(measured.read_gb_s(64), Some(40.5));
-        assert_eq!(measured.peak_gmac_s(Isa::Avx2, 2), Some(100.0));
-        assert_eq!(measured.peak_gmac_s(Isa::Neon, 1), None);
     }
 }

@@ -155,14 +155,14 @@ impl Measured {
         })
     }
 
-    /// Whether all cores made fewer products than one alone, which only other work can cause.
+    /// Whether several threads made clearly fewer products than one alone, which only other work can cause.
     pub fn is_busy(&self) -> bool {
         let alone = |isa: &str| {
             self.peaks
                 .iter()
                 .find(|peak| peak.threads == 1 && peak.isa == isa)
         };
-        let less = |peak: &Peak| alone(&peak.isa).is_some_and(|one| peak.gmac_s < one.gmac_s);
+        let less = |peak: &Peak| alone(&peak.isa).is_some_and(|one| peak.gmac_s < 0.9 * one.gmac_s);
         self.peaks.iter().any(less)
     }
 
@@ -237,6 +237,60 @@ pub fn instruction_sets() -> impl Iterator<Item = Isa> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A machine of two cores.
+    pub(super) fn measured() -> Measured {
+        Measured {
+            key: Key {
+                processor: Some("AMD EPYC".into()),
+                cores: 2,
+                version: "0.1.0".into(),
+            },
+            at: "2026-11-26T03:10:00Z".into(),
+            clock_ghz: None,
+            read_bytes: 1 << 29,
+            reads: vec![
+                Read {
+                    threads: 1,
+                    gb_s: 20.25,
+                },
+                Read {
+                    threads: 2,
+                    gb_s: 40.5,
+                },
+            ],
+            peaks: vec![Peak {
+                isa: "avx2".into(),
+                threads: 1,
+                gmac_s: 100.0,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_machine_is_busy_if_two_threads_do_less_than_one() {
+        let mut measured = measured();
+        let with = |threads, gmac_s| Peak {
+            isa: "avx2".into(),
+            threads,
+            gmac_s,
+        };
+        // Two threads of one core share what it has.
+        measured.peaks.push(with(2, 99.0));
+        assert!(!measured.is_busy());
+        measured.peaks.push(with(4, 60.0));
+        assert!(measured.is_busy());
+    }
+
+    #[test]
+    fn reads_of_more_threads_than_were_measured_are_those_of_the_most() {
+        let measured = measured();
+        assert_eq!(measured.read_gb_s(1), Some(20.25));
+        assert_eq!(measured.read_gb_s(2), Some(40.5));
+        assert_eq!(measured.read_gb_s(64), Some(40.5));
+        assert_eq!(measured.peak_gmac_s(Isa::Avx2, 2), Some(100.0));
+        assert_eq!(measured.peak_gmac_s(Isa::Neon, 1), None);
+    }
 
     #[test]
     fn threads_double_up_to_all() {

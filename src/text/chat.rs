@@ -1,15 +1,16 @@
 //! A chat template: messages in, the prompt that the model was trained on out.
 //!
 //! Templates are programs in the language Jinja, of which `minijinja` is an engine. What transformers gives them besides is
-//! given here: `raise_exception`, `strftime_now`, python's methods of strings and maps, a `tojson` that escapes nothing, and
-//! the blocks `{% generation %}`, which mark what is trained on and mean nothing here. They come with models, so they are
-//! held to a number of steps.
+//! given here: `raise_exception`, `strftime_now`, python's methods of strings and maps and its words for `None` and `True`, a
+//! `tojson` that escapes nothing, and the blocks `{% generation %}`, which mark what is trained on and mean nothing here.
+//! Lists and maps that are printed whole are not spelled as python spells them. Templates come with models, so they are held
+//! to a number of steps.
 
 use super::TextError;
 use jiff::civil::DateTime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Output, State, Value, context, escape_formatter};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
@@ -80,6 +81,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(MAX_STEPS));
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_formatter(as_python_prints);
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
         let read = environment.add_template_owned(NAME, without_generation_blocks(&source));
@@ -126,6 +128,21 @@ fn reason(error: &Error) -> String {
         Some(line) => format!("line {line}: {what}"),
         None => what,
     }
+}
+
+/// Python's words for what is printed; the engine writes `none` and `true`.
+fn as_python_prints(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
+    let word = match (value.is_none(), value.kind(), value.is_true()) {
+        (true, ..) => "None",
+        (_, ValueKind::Bool, true) => "True",
+        (_, ValueKind::Bool, false) => "False",
+        _ => return escape_formatter(out, state, value),
+    };
+    out.write_str(word).map_err(Error::from)
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {

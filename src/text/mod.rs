@@ -3,6 +3,7 @@
 //! Bytes of files and texts in, values out; files are read by [`source`](crate::source), the date is told by the caller.
 //!
 //! - `tokenizer.rs`: ids of a text, text of ids, whole or as it comes
+//! - `sound.rs`: what must hold of a tokenizer's file beyond what its reader checks
 //! - `settings.rs`: what `tokenizer_config.json` and `generation_config.json` say
 //! - `chat.rs`: a chat template and what it makes of messages
 //! - `sampling.rs`: the next token, of its logits
@@ -12,6 +13,7 @@ mod chat;
 mod error;
 mod sampling;
 mod settings;
+mod sound;
 mod tokenizer;
 
 pub use chat::{ChatTemplate, Message, Prompt};

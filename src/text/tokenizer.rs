@@ -3,7 +3,7 @@
 //! The work is that of the crate `tokenizers`, the library whose files these are. Two of its settings are switched off, as
 //! transformers does: truncation and padding, which some files ask for and which belong to training.
 
-use super::TextError;
+use super::{TextError, sound};
 
 /// The file's name in a model's folder.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -20,12 +20,16 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// The tokenizer that the bytes of a file are; errors call it `file`.
     pub fn parse(file: &str, json: &[u8]) -> Result<Tokenizer, TextError> {
-        let fail = |e: tokenizers::Error| TextError::Tokenizer {
+        let fail = |reason: String| TextError::Tokenizer {
             file: file.into(),
-            reason: e.to_string(),
+            reason,
         };
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(fail)?;
-        inner.with_truncation(None).map_err(fail)?;
+        sound::before(json).map_err(fail)?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| fail(e.to_string()))?;
+        sound::after(&inner).map_err(fail)?;
+        inner
+            .with_truncation(None)
+            .map_err(|e| fail(e.to_string()))?;
         inner.with_padding(None);
         Ok(Tokenizer { inner })
     }
