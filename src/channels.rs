@@ -88,6 +88,13 @@ impl Channels {
         Channels { n: a.n, words }
     }
 
+    /// How many channels are in one of two sets of the same width, and not in the other.
+    pub fn count_apart(&self, other: &Channels) -> usize {
+        let words = self.words.iter().zip(&other.words);
+        let apart = words.map(|(a, b)| (a ^ b).count_ones() as usize);
+        apart.sum()
+    }
+
     fn broadcast(&self, other: &Channels) -> (Channels, Channels) {
         match (self.n, other.n) {
             (1, n) if n > 1 => (self.each(n), other.clone()),

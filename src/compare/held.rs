@@ -1,0 +1,218 @@
+//! How a file holds the tensors of a tree: the stored weights that make up each, and how their dimensions are meant.
+//!
+//! A tensor means a matrix, or several of them ([`Form`]). A stored weight is all of it or a piece: the experts of a layer
+//! may be one tensor in the tree and two weights for each expert in the file. A piece knows which rows and which inputs of
+//! the whole are its own, so what is null in the whole can be told for the piece, and the other way round.
+
+use crate::channels::Channels;
+use crate::checkpoint::packed::Weight;
+use crate::flow::Form;
+use crate::join::{Extent, Part};
+
+/// How the dimensions of a weight are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Meant {
+    pub form: Form,
+    /// Its shape; the model's, where that is known.
+    pub shape: Option<Box<[u64]>>,
+}
+
+impl Meant {
+    /// As the file has it.
+    pub(super) fn as_stored(weight: &Weight) -> Meant {
+        Meant {
+            form: Form::MATRIX,
+            shape: weight.shape.clone(),
+        }
+    }
+
+    /// Its shape with outputs first, those of all blocks: [out, in of a block, taps ...].
+    pub(super) fn outward(&self) -> Option<Vec<u64>> {
+        let mut shape = self.shape.as_deref()?.to_vec();
+        let first = usize::from(self.form.stacked);
+        if shape.len() < first + 2 {
+            return None;
+        }
+        if self.form.transposed {
+            shape.swap(first, first + 1);
+        }
+        if self.form.stacked {
+            let blocks = shape.remove(0);
+            shape[0] = shape[0].saturating_mul(blocks);
+        }
+        Some(shape)
+    }
+}
+
+/// A tensor of a tree, in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    /// Its shape in the tree.
+    pub shape: Box<[u64]>,
+    /// The stored weights that it is made of.
+    pub parts: Vec<Part>,
+}
+
+/// A stored weight as a piece of a matrix.
+pub(super) struct Piece {
+    pub number: usize,
+    pub meant: Meant,
+    /// Its rows and inputs among those of the whole.
+    pub rows: Span,
+    pub inputs: Span,
+}
+
+/// Channels of some blocks: of each a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    /// The first block, and how many of all.
+    first: usize,
+    blocks: usize,
+    all: usize,
+    /// Channels of a block, where the run begins and how long it is.
+    width: usize,
+    begin: usize,
+    count: usize,
+}
+
+impl Span {
+    /// Every channel of so many blocks.
+    fn whole(blocks: usize, width: usize) -> Span {
+        Span {
+            first: 0,
+            blocks,
+            all: blocks,
+            width,
+            begin: 0,
+            count: width,
+        }
+    }
+
+    /// How many these are.
+    pub(super) fn len(&self) -> usize {
+        self.blocks * self.count
+    }
+
+    /// What a set of the whole's channels says of these.
+    pub(super) fn of(&self, whole: &Channels) -> Channels {
+        if whole.width() != self.all * self.width {
+            return Channels::none(self.len());
+        }
+        if self.blocks == self.all {
+            return whole.slice(self.begin, self.count, self.blocks);
+        }
+        let own = whole.slice(self.first * self.width, self.blocks * self.width, 1);
+        own.slice(self.begin, self.count, self.blocks)
+    }
+
+    /// The channel of the whole that is the `own`-th of these.
+    pub(super) fn at(&self, own: usize) -> usize {
+        let (block, channel) = (own / self.count.max(1), own % self.count.max(1));
+        (self.first + block) * self.width + self.begin + channel
+    }
+}
+
+impl Held {
+    /// The number of the one weight that is all of it.
+    pub(super) fn whole(&self) -> Option<usize> {
+        match self.parts[..] {
+            [part] if part.extent == Some(Extent::WHOLE) => Some(part.number),
+            _ => None,
+        }
+    }
+
+    /// The stored weights as pieces of the matrix that it is meant to be; `None` where they do not make one.
+    pub(super) fn pieces(&self, form: Form, weights: &[Weight]) -> Option<Vec<Piece>> {
+        let blocks = form.groups.max(1);
+        let (rows, inputs) = form.sides(&self.shape)?;
+        let of_block = |all: usize| all.checked_div(blocks).filter(|n| n * blocks == all);
+        let sides = (of_block(rows)?, of_block(inputs)?);
+        if let Some(number) = self.whole() {
+            return Some(vec![Piece {
+                number,
+                meant: Meant {
+                    form,
+                    shape: Some(self.shape.clone()),
+                },
+                rows: Span::whole(blocks, sides.0),
+                inputs: Span::whole(blocks, sides.1),
+            }]);
+        }
+        // Groups of a convolution lie in dimension 0, which parts may cut anywhere.
+        if !form.stacked && blocks > 1 {
+            return None;
+        }
+        let piece = |part: &Part| self.piece(part, (form, blocks, sides), &weights[part.number]);
+        let pieces: Vec<Piece> = self.parts.iter().map(piece).collect::<Option<_>>()?;
+        let area = |rows: &Span, inputs: &Span| rows.len() as u128 * inputs.count as u128;
+        let all = area(&Span::whole(blocks, sides.0), &Span::whole(blocks, sides.1));
+        let found: u128 = pieces
+            .iter()
+            .map(|piece| area(&piece.rows, &piece.inputs))
+            .sum();
+        (found == all).then_some(pieces)
+    }
+
+    fn piece(
+        &self,
+        part: &Part,
+        (form, blocks, (rows, inputs)): (Form, usize, (usize, usize)),
+        weight: &Weight,
+    ) -> Option<Piece> {
+        let extent = part.extent?;
+        let shape = weight.shape.clone()?;
+        let mut sides = shape.to_vec();
+        let n = sides.len();
+        if extent.transposed && n >= 2 {
+            sides.swap(n - 1, n - 2);
+        }
+        // An item lacks the dimension that counts items.
+        let lacking = usize::from(extent.item.is_some());
+        let first = usize::from(form.stacked);
+        if n + lacking != self.shape.len()
+            || lacking > first
+            || extent.transposed && self.shape.len() != first + 2
+        {
+            return None;
+        }
+        let span = |at: usize, width: usize| {
+            let count = usize::try_from(*sides.get(at - lacking)?).ok()?;
+            let begin = if extent.along == at {
+                usize::try_from(extent.begin).ok()?
+            } else {
+                0
+            };
+            let whole = Span::whole(blocks, width);
+            let span = Span {
+                begin,
+                count,
+                ..whole
+            };
+            let span = match extent.item {
+                Some(item) if item < blocks => Span {
+                    first: item,
+                    blocks: 1,
+                    ..span
+                },
+                Some(_) => return None,
+                None => span,
+            };
+            let fits = begin.checked_add(count)? <= width && (extent.along == at || count == width);
+            fits.then_some(span)
+        };
+        let turned = usize::from(form.transposed);
+        Some(Piece {
+            number: part.number,
+            rows: span(first + turned, rows)?,
+            inputs: span(first + 1 - turned, inputs)?,
+            meant: Meant {
+                form: Form {
+                    groups: if lacking == 1 { 1 } else { blocks },
+                    transposed: form.transposed != extent.transposed,
+                    stacked: form.stacked && lacking == 0,
+                },
+                shape: Some(shape),
+            },
+        })
+    }
+}
