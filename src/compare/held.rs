@@ -88,6 +88,25 @@ impl Span {
         }
     }
 
+    /// Of every block, or of one, a run of its channels.
+    fn cut(self, block: Option<usize>, begin: usize, count: usize) -> Option<Span> {
+        if begin.checked_add(count)? > self.width {
+            return None;
+        }
+        let (first, blocks) = match block {
+            Some(block) if block < self.all => (block, 1),
+            Some(_) => return None,
+            None => (0, self.all),
+        };
+        Some(Span {
+            first,
+            blocks,
+            begin,
+            count,
+            ..self
+        })
+    }
+
     /// How many these are.
     pub(super) fn len(&self) -> usize {
         self.blocks * self.count
@@ -125,8 +144,11 @@ impl Held {
     pub(super) fn pieces(&self, form: Form, weights: &[Weight]) -> Option<Vec<Piece>> {
         let blocks = form.groups.max(1);
         let (rows, inputs) = form.sides(&self.shape)?;
-        let of_block = |all: usize| all.checked_div(blocks).filter(|n| n * blocks == all);
-        let sides = (of_block(rows)?, of_block(inputs)?);
+        let whole = |all: usize| {
+            let width = all.checked_div(blocks).filter(|n| n * blocks == all)?;
+            Some(Span::whole(blocks, width))
+        };
+        let spans = (whole(rows)?, whole(inputs)?);
         if let Some(number) = self.whole() {
             return Some(vec![Piece {
                 number,
@@ -134,85 +156,89 @@ impl Held {
                     form,
                     shape: Some(self.shape.clone()),
                 },
-                rows: Span::whole(blocks, sides.0),
-                inputs: Span::whole(blocks, sides.1),
+                rows: spans.0,
+                inputs: spans.1,
             }]);
         }
         // Groups of a convolution lie in dimension 0, which parts may cut anywhere.
         if !form.stacked && blocks > 1 {
             return None;
         }
-        let piece = |part: &Part| self.piece(part, (form, blocks, sides), &weights[part.number]);
+        let piece = |part: &Part| self.piece(part, form, spans, &weights[part.number]);
         let pieces: Vec<Piece> = self.parts.iter().map(piece).collect::<Option<_>>()?;
-        let area = |rows: &Span, inputs: &Span| rows.len() as u128 * inputs.count as u128;
-        let all = area(&Span::whole(blocks, sides.0), &Span::whole(blocks, sides.1));
-        let found: u128 = pieces
-            .iter()
-            .map(|piece| area(&piece.rows, &piece.inputs))
-            .sum();
-        (found == all).then_some(pieces)
+        let area = |piece: &Piece| piece.rows.len() as u128 * piece.inputs.count as u128;
+        let all = rows as u128 * spans.1.width as u128;
+        (pieces.iter().map(area).sum::<u128>() == all).then_some(pieces)
     }
 
     fn piece(
         &self,
         part: &Part,
-        (form, blocks, (rows, inputs)): (Form, usize, (usize, usize)),
+        form: Form,
+        (rows, inputs): (Span, Span),
         weight: &Weight,
     ) -> Option<Piece> {
         let extent = part.extent?;
         let shape = weight.shape.clone()?;
         let mut sides = shape.to_vec();
         let n = sides.len();
-        if extent.transposed && n >= 2 {
-            sides.swap(n - 1, n - 2);
-        }
         // An item lacks the dimension that counts items.
         let lacking = usize::from(extent.item.is_some());
         let first = usize::from(form.stacked);
-        if n + lacking != self.shape.len()
-            || lacking > first
-            || extent.transposed && self.shape.len() != first + 2
-        {
+        let is_matrix = n + lacking == first + 2;
+        if n + lacking != self.shape.len() || lacking > first || extent.transposed && !is_matrix {
             return None;
         }
-        let span = |at: usize, width: usize| {
+        if extent.transposed {
+            sides.swap(n - 1, n - 2);
+        }
+        let span = |whole: Span, at: usize| {
+            let begin = if extent.along == at { extent.begin } else { 0 };
             let count = usize::try_from(*sides.get(at - lacking)?).ok()?;
-            let begin = if extent.along == at {
-                usize::try_from(extent.begin).ok()?
-            } else {
-                0
-            };
-            let whole = Span::whole(blocks, width);
-            let span = Span {
-                begin,
-                count,
-                ..whole
-            };
-            let span = match extent.item {
-                Some(item) if item < blocks => Span {
-                    first: item,
-                    blocks: 1,
-                    ..span
-                },
-                Some(_) => return None,
-                None => span,
-            };
-            let fits = begin.checked_add(count)? <= width && (extent.along == at || count == width);
-            fits.then_some(span)
+            whole.cut(extent.item, usize::try_from(begin).ok()?, count)
         };
         let turned = usize::from(form.transposed);
         Some(Piece {
             number: part.number,
-            rows: span(first + turned, rows)?,
-            inputs: span(first + 1 - turned, inputs)?,
+            rows: span(rows, first + turned)?,
+            inputs: span(inputs, first + 1 - turned)?,
             meant: Meant {
                 form: Form {
-                    groups: if lacking == 1 { 1 } else { blocks },
+                    groups: if lacking == 1 { 1 } else { form.groups },
                     transposed: form.transposed != extent.transposed,
                     stacked: form.stacked && lacking == 0,
                 },
                 shape: Some(shape),
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_has_a_run_of_one_block_or_of_all() {
+        // Two blocks of 5 channels.
+        let whole = Span::whole(2, 5);
+        let null = Channels::of(10, |channel| [1, 3, 8].contains(&channel));
+        let of = |span: Span| span.of(&null).iter().collect::<Vec<_>>();
+        assert_eq!(of(whole), [1, 3, 8]);
+        // Channels 1 to 3 of both: 8 is channel 3 of the second.
+        let run = whole.cut(None, 1, 3).expect("a run");
+        assert_eq!((of(run), run.len()), (vec![0, 2, 5], 6));
+        assert_eq!([0, 2, 5].map(|own| run.at(own)), [1, 3, 8]);
+        let run = whole.cut(Some(1), 2, 3).expect("a run");
+        assert_eq!((of(run), run.at(1)), (vec![1], 8));
+        assert_eq!(
+            (whole.cut(Some(2), 0, 5), whole.cut(None, 3, 3)),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn what_is_known_of_other_channels_says_nothing() {
+        assert!(Span::whole(2, 5).of(&Channels::all(9)).is_empty());
     }
 }

@@ -198,7 +198,7 @@ pub fn count(
     let mut notes = of_tree.notes;
     for number in &scanned.undecided {
         let message =
-            "its statistics list only rows of few inputs; a row that may be null counts as live"
+            "its statistics do not list what every row reads; what may be null counts as live"
                 .into();
         notes.push((scanned.weight(*number).name.to_string(), message));
     }

@@ -26,6 +26,25 @@ pub(super) struct Counted {
     pub per_input: Counts,
 }
 
+impl Counted {
+    /// The most non-zeros that a row of each block can have over some inputs.
+    fn most_over(&self, inputs: &Channels, blocks: usize) -> Vec<u64> {
+        let blocks = blocks.max(1);
+        let of_block = inputs.width().div_ceil(blocks).max(1);
+        let area = (self.per_row.len() * of_block).max(1) as u64;
+        let taps = self.elements.div_ceil(area);
+        let mut most = vec![(0u64, 0u64); blocks];
+        for input in inputs.iter() {
+            let (by_taps, by_counts) = &mut most[input / of_block];
+            *by_taps = by_taps.saturating_add(taps);
+            *by_counts = by_counts.saturating_add(self.per_input.of(input));
+        }
+        most.into_iter()
+            .map(|(taps, counts)| taps.min(counts))
+            .collect()
+    }
+}
+
 /// Counts of channels, narrow where that is enough: many experts have hundreds of millions of channels.
 #[derive(Clone, Debug)]
 pub(super) enum Counts {
@@ -197,10 +216,11 @@ impl<'h> Scanned<'h> {
         if null_in.is_empty() {
             return Ok(Some(null));
         }
-        // A row that reads more non-zeros than all null inputs have reads a live one.
-        let on_null = counted.per_input.sum(null_in);
+        let most = counted.most_over(null_in, meant.form.groups);
+        let of_block = rows.div_ceil(most.len()).max(1);
         for row in 0..rows {
-            if null.contains(row) || counted.per_row.of(row) > on_null {
+            // A row with more non-zeros than null inputs can have reads a live one.
+            if null.contains(row) || counted.per_row.of(row) > most[row / of_block] {
                 continue;
             }
             if self.reads_no_live_input(number, meant, row, null_in)? {
