@@ -103,11 +103,17 @@ impl Channels {
         }
     }
 
+    /// `n` channels, each in the set if the one that it comes from is.
+    fn moved(&self, n: usize, from: impl Fn(usize) -> usize) -> Channels {
+        if self.is_empty() {
+            return Channels::none(n);
+        }
+        Channels::of(n, |channel| self.contains(from(channel)))
+    }
+
     /// Each channel becomes `times` neighbours: a channel that is flattened to its positions.
     pub fn each(&self, times: usize) -> Channels {
-        Channels::of(self.n * times, |channel| {
-            self.contains(channel / times.max(1))
-        })
+        self.moved(self.n * times, |channel| channel / times.max(1))
     }
 
     /// The sets side by side.
@@ -124,23 +130,23 @@ impl Channels {
     /// The `i`-th of `of` equal runs.
     pub fn part(&self, i: usize, of: usize) -> Channels {
         let n = self.n / of.max(1);
-        Channels::of(n, |channel| self.contains(i * n + channel))
+        self.moved(n, |channel| i * n + channel)
     }
 
     /// Of each of `runs` equal runs, `count` channels from its `first` on.
     pub fn slice(&self, first: usize, count: usize, runs: usize) -> Channels {
         let run = self.n / runs.max(1);
-        Channels::of(runs * count, |channel| {
-            self.contains(channel / count.max(1) * run + first + channel % count.max(1))
+        self.moved(runs * count, |channel| {
+            channel / count.max(1) * run + first + channel % count.max(1)
         })
     }
 
     /// Runs of `run` channels, each repeated `times` over: key-value heads that serve several query heads.
     pub fn repeat_runs(&self, run: usize, times: usize) -> Channels {
         let (run, times) = (run.max(1), times.max(1));
-        Channels::of(self.n * times, |channel| {
+        self.moved(self.n * times, |channel| {
             let head = channel / run / times;
-            self.contains(head * run + channel % run)
+            head * run + channel % run
         })
     }
 }
