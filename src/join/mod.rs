@@ -151,11 +151,13 @@ pub fn join<'e>(
     Ok(Joined { tree, findings })
 }
 
-/// Whether a model is the one of a checkpoint: every parameter is there in its shape, and no tensor besides.
-pub fn fits(model: &Model<'_>, headers: &Headers) -> Result<bool, ModelError> {
+/// What speaks against a model being the one of a checkpoint: parameters that are not there or in another shape, tensors
+/// besides.
+pub fn contradictions(model: &Model<'_>, headers: &Headers) -> Result<Vec<Finding>, ModelError> {
     let tree = model.expand(&model.workload(&Asked::default())?)?;
-    let joined = join(model, tree, headers, 1)?;
-    Ok(!joined.findings.iter().any(|finding| finding.mismatch))
+    let mut findings = join(model, tree, headers, 1)?.findings;
+    findings.retain(|finding| finding.mismatch);
+    Ok(findings)
 }
 
 /// Which weights of a checkpoint hold each tensor and buffer of a tree, by path. Several hold a tensor that the file has in
