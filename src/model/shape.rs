@@ -595,14 +595,15 @@ fn subsample(a: &Args<'_>) -> Result<Flow, String> {
 fn repeat(a: &Args<'_>) -> Result<Flow, String> {
     let (x, n) = (a.flow(0)?, a.int(1)?);
     Ok(Flow {
-        c: x.c.and_then(|c| c.checked_mul(n)),
+        c: x.c.map(|c| c * n),
         ..x
     })
 }
 
 /// A linear layer of several matrices; `rows` is the dimension of their outputs.
 fn stacked(a: &Args<'_>, rows: usize) -> Result<Flow, String> {
-    let c = a.dim(1, 0)?.checked_mul(a.dim(1, rows)?);
+    let sides = [a.dim(1, 0)?, a.dim(1, 1)?, a.dim(1, 2)?];
+    let c = sides[0].checked_mul(sides[rows]);
     Ok(Flow {
         c: Some(c.ok_or("too many channels")?),
         ..a.flow(0)?
