@@ -60,6 +60,8 @@ pub(super) struct Piece {
     /// Its rows and inputs among those of the whole.
     pub rows: Span,
     pub inputs: Span,
+    /// The same rows among those of the stored weight, which may hold other tensors too.
+    pub own: Span,
 }
 
 /// Channels of some blocks: of each a run.
@@ -124,6 +126,13 @@ impl Span {
         own.slice(self.begin, self.count, self.blocks)
     }
 
+    /// The channels of the whole that some of these are.
+    pub(super) fn spread(&self, own: &Channels) -> Channels {
+        let mut whole = Channels::none(self.all * self.width);
+        own.iter().for_each(|own| whole.insert(self.at(own)));
+        whole
+    }
+
     /// The channel of the whole that is the `own`-th of these.
     pub(super) fn at(&self, own: usize) -> usize {
         let (block, channel) = (own / self.count.max(1), own % self.count.max(1));
@@ -132,12 +141,23 @@ impl Span {
 }
 
 impl Held {
+    /// The number of the one weight that holds it, and which of how many runs of that it is, if not all of it.
+    pub(super) fn single(&self) -> Option<(usize, Option<(u64, u64)>)> {
+        let [part] = self.parts[..] else {
+            return None;
+        };
+        let extent = part.extent?;
+        let all = Extent {
+            chunk: None,
+            ..extent
+        };
+        (all == Extent::WHOLE).then_some((part.number, extent.chunk))
+    }
+
     /// The number of the one weight that is all of it.
     pub(super) fn whole(&self) -> Option<usize> {
-        match self.parts[..] {
-            [part] if part.extent == Some(Extent::WHOLE) => Some(part.number),
-            _ => None,
-        }
+        let (number, chunk) = self.single()?;
+        chunk.is_none().then_some(number)
     }
 
     /// The stored weights as pieces of the matrix that it is meant to be; `None` where they do not make one.
@@ -158,6 +178,7 @@ impl Held {
                 },
                 rows: spans.0,
                 inputs: spans.1,
+                own: spans.0,
             }]);
         }
         // Groups of a convolution lie in dimension 0, which parts may cut anywhere.
@@ -192,6 +213,21 @@ impl Held {
         if extent.transposed {
             sides.swap(n - 1, n - 2);
         }
+        let stored = Form {
+            groups: if lacking == 1 { 1 } else { form.groups },
+            transposed: form.transposed != extent.transposed,
+            stacked: form.stacked && lacking == 0,
+        };
+        let mut own = Span::whole(1, stored.sides(&shape)?.0);
+        if let Some((number, of)) = extent.chunk {
+            // Dimension 0 has to be rows.
+            if form != Form::MATRIX {
+                return None;
+            }
+            sides[0] = sides[0].checked_div(of)?;
+            let begin = usize::try_from(sides[0].checked_mul(number)?).ok()?;
+            own = own.cut(None, begin, usize::try_from(sides[0]).ok()?)?;
+        }
         let span = |whole: Span, at: usize| {
             let begin = if extent.along == at { extent.begin } else { 0 };
             let count = usize::try_from(*sides.get(at - lacking)?).ok()?;
@@ -202,12 +238,9 @@ impl Held {
             number: part.number,
             rows: span(rows, first + turned)?,
             inputs: span(inputs, first + 1 - turned)?,
+            own,
             meant: Meant {
-                form: Form {
-                    groups: if lacking == 1 { 1 } else { form.groups },
-                    transposed: form.transposed != extent.transposed,
-                    stacked: form.stacked && lacking == 0,
-                },
+                form: stored,
                 shape: Some(shape),
             },
         })
@@ -229,6 +262,7 @@ mod tests {
         let run = whole.cut(None, 1, 3).expect("a run");
         assert_eq!((of(run), run.len()), (vec![0, 2, 5], 6));
         assert_eq!([0, 2, 5].map(|own| run.at(own)), [1, 3, 8]);
+        assert_eq!(run.spread(&run.of(&null)), null);
         let run = whole.cut(Some(1), 2, 3).expect("a run");
         assert_eq!((of(run), run.at(1)), (vec![1], 8));
         assert_eq!(

@@ -10,7 +10,7 @@ use crate::checkpoint::{CheckpointError, batches};
 use crate::db::{Db, RowKind};
 use crate::flow::{self, Form, Layer as Flowed, Rule};
 use crate::model::{Node, Tree, path_below};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 /// A layer of one checkpoint, before anything is counted.
@@ -62,11 +62,12 @@ pub(super) fn of_tree<'e>(
         other: &other.layers,
         scanned,
         planned: HashSet::new(),
+        begun: BTreeMap::new(),
         differing: Vec::new(),
         take,
     };
     walk.node(&tree.root, "", 1)?;
-    let differing = walk.differing;
+    let differing = walk.finish()?;
     let mut notes = Vec::new();
     if let Some(first) = found.unknown.first() {
         let message = format!(
@@ -85,6 +86,8 @@ struct TreeWalk<'w, 'h, 't> {
     scanned: &'w mut Scanned<'h>,
     /// Numbers of the weights whose layers were taken: one that is tied counts where it stands first.
     planned: HashSet<usize>,
+    /// Plans of weights that hold several tensors, by their numbers, and how many of those are still to come.
+    begun: BTreeMap<usize, (Plan, u64)>,
     differing: Vec<(String, usize)>,
     take: &'w mut Take<'t>,
 }
@@ -129,41 +132,71 @@ impl TreeWalk<'_, '_, '_> {
         let pieces = flowed.and_then(|flowed| Some((flowed, held.pieces(flowed.form, weights)?)));
         // Where nothing flows it still has the model's shape.
         let whole = held.whole().map(|_| held.shape.clone());
+        let chunks = held.single().and_then(|(_, chunk)| Some(chunk?.1));
         let sizes: Vec<u64> = numbers.iter().map(|n| weights[*n].elements).collect();
         for (at, (number, dense)) in numbers.iter().zip(shares(dense, &sizes)).enumerate() {
             let weight = &weights[*number];
-            let name = if numbers.len() == 1 {
-                tensor
-            } else {
-                &weight.name
-            };
+            let is_one = numbers.len() == 1 && chunks.is_none();
             let layer = Weighed {
-                name: layer_name(name),
+                name: layer_name(if is_one { tensor } else { &weight.name }),
                 number: *number,
                 dense,
             };
             let plan = match &pieces {
-                Some((flowed, pieces)) => {
-                    let plan = layer.in_flow(flowed, &pieces[at]);
-                    if let (Some(plan), Some(other)) = (&plan, self.other.get(tensor)) {
-                        let other = pieces[at].inputs.of(&other.null_in);
-                        let apart = plan.null_in.count_apart(&other);
-                        if apart > 0 {
-                            self.differing.push((plan.name.clone(), apart));
-                        }
-                    }
-                    plan
-                }
+                Some((flowed, pieces)) => layer.in_flow(flowed, &pieces[at]),
                 None => {
                     layer.alone(whole.clone().or_else(|| weight.shape.clone()), self.scanned)?
                 }
             };
-            if let Some(plan) = plan {
-                self.planned.insert(*number);
-                (self.take)(plan, self.scanned)?;
+            let Some(plan) = plan else {
+                continue;
+            };
+            if let (Some((_, pieces)), Some(other)) = (&pieces, self.other.get(tensor)) {
+                let apart = plan
+                    .null_in
+                    .count_apart(&pieces[at].inputs.of(&other.null_in));
+                if apart > 0 && !self.begun.contains_key(number) {
+                    self.differing.push((plan.name.clone(), apart));
+                }
             }
+            self.settle(plan, chunks.unwrap_or(1))?;
         }
         Ok(())
+    }
+
+    /// Takes a plan as soon as all tensors are there that its weight holds.
+    fn settle(&mut self, plan: Plan, tensors: u64) -> Result<(), CheckpointError> {
+        let number = plan.number;
+        let (plan, missing) = match self.begun.remove(&number) {
+            Some((begun, missing)) => (begun.and(plan), missing),
+            None => (plan, tensors),
+        };
+        if missing > 1 {
+            self.begun.insert(number, (plan, missing - 1));
+            return Ok(());
+        }
+        self.planned.insert(number);
+        (self.take)(plan, self.scanned)
+    }
+
+    /// Takes the plans whose weights hold more than is multiplied.
+    fn finish(mut self) -> Result<Vec<(String, usize)>, CheckpointError> {
+        for (plan, _) in std::mem::take(&mut self.begun).into_values() {
+            (self.take)(plan, self.scanned)?;
+        }
+        Ok(self.differing)
+    }
+}
+
+impl Plan {
+    /// Together with another tensor that the same weight holds.
+    fn and(self, other: Plan) -> Plan {
+        Plan {
+            dense: self.dense.saturating_add(other.dense),
+            null_in: self.null_in.and(&other.null_in),
+            null_out: self.null_out.or(&other.null_out),
+            ..self
+        }
     }
 }
 
@@ -196,7 +229,7 @@ impl Weighed {
             meant: piece.meant.clone(),
             spatial: flowed.spatial,
             null_in: piece.inputs.of(&flowed.null_in),
-            null_out: piece.rows.of(&flowed.null_out),
+            null_out: piece.own.spread(&piece.rows.of(&flowed.null_out)),
             name: self.name,
             number: self.number,
             dense: self.dense,

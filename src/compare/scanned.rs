@@ -312,40 +312,45 @@ impl Weights for Scanned<'_> {
         for piece in pieces {
             let null_in = piece.inputs.of(null_in);
             let null = self.rows_without_live_inputs(piece.number, &piece.meant, &null_in)?;
-            let is_null = |row: usize| null.as_ref().is_some_and(|null| null.contains(row));
+            let null = piece.own.of(&null.unwrap_or_else(|| Channels::none(0)));
             (0..piece.rows.len())
-                .filter(|row| !is_null(*row))
+                .filter(|row| !null.contains(*row))
                 .for_each(|row| live.insert(piece.rows.at(row)));
         }
         Ok(Channels::of(rows, |row| !live.contains(row)))
     }
 
     fn vector(&mut self, tensor: &str) -> Result<Option<Vec<f64>>, CheckpointError> {
-        let Some((number, held)) = self
-            .held
-            .get(tensor)
-            .and_then(|held| Some((held.whole()?, held)))
-        else {
+        let Some(held) = self.held.get(tensor) else {
             return Ok(None);
         };
-        if let Some(stats) = self.stats {
-            let told = stats.weights[number].data.as_ref();
-            let values = told.and_then(|told| told.values.as_ref());
-            return Ok(values.map(|values| values.iter().map(|x| x.0).collect()));
-        }
-        let wanted = Wanted {
-            shape: Some(held.shape.clone()),
-            ..Wanted::default()
+        let Some((number, chunk)) = held.single() else {
+            return Ok(None);
         };
-        let mut values = Vec::new();
-        let rows = 0..u64::MAX;
-        let known = scan::values(
-            &self.headers.checkpoint,
-            self.weight(number),
-            &wanted,
-            rows,
-            &mut values,
-        )?;
-        Ok(known.then(|| values.into_iter().map(f64::from).collect()))
+        let values = match self.stats {
+            Some(stats) => {
+                let told = stats.weights[number].data.as_ref();
+                let values = told.and_then(|told| told.values.as_ref());
+                values.map(|values| values.iter().map(|x| x.0).collect())
+            }
+            None => {
+                let wanted = Wanted {
+                    shape: chunk.is_none().then(|| held.shape.clone()),
+                    ..Wanted::default()
+                };
+                let (checkpoint, weight) = (&self.headers.checkpoint, self.weight(number));
+                let mut values = Vec::new();
+                let known = scan::values(checkpoint, weight, &wanted, 0..u64::MAX, &mut values)?;
+                known.then(|| values.into_iter().map(f64::from).collect())
+            }
+        };
+        Ok(values.map(|values: Vec<f64>| match chunk {
+            None => values,
+            Some((run, of)) => {
+                let count = values.len() / (of.max(1) as usize);
+                let runs = values.chunks(count.max(1));
+                runs.skip(run as usize).take(1).flatten().copied().collect()
+            }
+        }))
     }
 }

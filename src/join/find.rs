@@ -31,7 +31,7 @@ pub(super) struct Found {
 pub struct Part {
     /// Its number in [`Weights::weights`].
     pub number: usize,
-    /// Where in the tensor it lies; `None` where it holds more than the tensor, or where headers do not tell.
+    /// Where in the tensor it lies; `None` where headers do not tell.
     pub extent: Option<Extent>,
 }
 
@@ -46,6 +46,8 @@ pub struct Extent {
     pub begin: u64,
     /// Whether its last two dimensions are exchanged in the tensor.
     pub transposed: bool,
+    /// Which of how many equal runs of its dimension 0 is the tensor's, where it holds more.
+    pub chunk: Option<(u64, u64)>,
 }
 
 impl Extent {
@@ -55,6 +57,7 @@ impl Extent {
         along: 0,
         begin: 0,
         transposed: false,
+        chunk: None,
     };
 }
 
@@ -366,8 +369,9 @@ fn joined_shape(shapes: &[Vec<Vec<u128>>], join: Join) -> Option<Vec<u128>> {
     }
 }
 
-/// Where in the tensor that they make stored shapes lie, path by path; `None` where they make none, or are more than it.
+/// Where in the tensor that they make stored shapes lie, path by path; `None` where they make none.
 fn extents(shapes: &[Vec<Vec<u128>>], join: Join) -> Option<Vec<Extent>> {
+    let mut chunk = None;
     let (along, is_stack, transposed) = match join {
         Join::Same => (0, false, false),
         Join::Transposed => (0, false, true),
@@ -377,7 +381,10 @@ fn extents(shapes: &[Vec<Vec<u128>>], join: Join) -> Option<Vec<Extent>> {
             concat: Some(0), ..
         } => return None,
         Join::Stacked { concat, transposed } => (concat.unwrap_or(0), true, transposed),
-        Join::Chunk { .. } => return None,
+        Join::Chunk { number, of } => {
+            chunk = Some((number, of));
+            (0, false, false)
+        }
     };
     joined_shape(shapes, join)?;
     let mut begin = 0u64;
@@ -388,6 +395,7 @@ fn extents(shapes: &[Vec<Vec<u128>>], join: Join) -> Option<Vec<Extent>> {
             along,
             begin,
             transposed,
+            chunk,
         }));
         let own = joined_shape(std::slice::from_ref(items), join)?;
         begin = begin.checked_add(u64::try_from(*own.get(along)?).ok()?)?;
@@ -441,7 +449,7 @@ mod tests {
             item,
             along,
             begin,
-            transposed: false,
+            ..Extent::WHOLE
         };
         let experts = [vec![vec![6, 4]; 2], vec![vec![5, 4]; 2]];
         let stacked = Join::Stacked {
@@ -470,8 +478,13 @@ mod tests {
                 ..extent(Some(0), 2, 3)
             })
         );
-        // A chunk holds more than the tensor.
-        assert_eq!(extents(&rows[..1], Join::Chunk { number: 0, of: 2 }), None);
+        // A weight of 4 rows holds two tensors.
+        let chunk = Join::Chunk { number: 1, of: 2 };
+        let second = Extent {
+            chunk: Some((1, 2)),
+            ..Extent::WHOLE
+        };
+        assert_eq!(extents(&rows[..1], chunk), Some(vec![second]));
     }
 
     #[test]
