@@ -1028,3 +1028,32 @@ fn gate_and_value_that_a_file_keeps_as_one_weight_are_one_layer_of_both() {
     let [_, down] = by("exact");
     assert_eq!(channels(&down, "null_in_channels"), [2]);
 }
+
+#[test]
+fn a_model_of_audio_is_compared_at_a_second_of_it() {
+    let config = r#"{"architectures": ["Wav2Vec2ForCTC"], "model_type": "wav2vec2", "conv_dim": [24, 20, 16],
+        "conv_kernel": [10, 3, 2], "conv_stride": [5, 4, 8], "num_feat_extract_layers": 3, "hidden_size": 60,
+        "intermediate_size": 100, "num_attention_heads": 6, "num_hidden_layers": 1, "vocab_size": 29,
+        "num_conv_pos_embeddings": 12, "num_conv_pos_embedding_groups": 4}"#;
+    let mlp = "wav2vec2.encoder.layers.0.feed_forward";
+    let (first, second) = (
+        format!("{mlp}.intermediate_dense"),
+        format!("{mlp}.output_dense"),
+    );
+    let weights = [&first, &second].map(|name| format!("{name}.weight"));
+    let file = floats(&[
+        (&weights[0], &[100, 60], ones_then_zeros(100, 60, 98)),
+        (&weights[1], &[60, 100], ones(6000)),
+    ]);
+    let folder = Folder::new();
+    folder.write("config.json", config);
+    folder.write("model.safetensors", file);
+    let path = folder.path().to_str().expect("UTF-8");
+    let macs = |args: &[&str]| {
+        let got = json(&[&["compare", "--only", path, "--format", "json"], args].concat());
+        [&first, &second].map(|name| int(&named(&got, name), "macs.live_nnz"))
+    };
+    // 16000 samples, 3199 and 800 positions behind the first two convolutions, 100 frames; half as many give 50.
+    assert_eq!(macs(&[]), [100 * 98 * 60; 2]);
+    assert_eq!(macs(&["--seq-len", "8000"]), [50 * 98 * 60; 2]);
+}

@@ -9,7 +9,7 @@ use super::{Exit, Failure, Outcome, database, input, usage};
 use crate::checkpoint::packed::Weight;
 use crate::checkpoint::{CheckpointError, batches, made};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
-use crate::db::{Db, Tensors};
+use crate::db::{Db, Task, Tensors};
 use crate::flow::Rule;
 use crate::join::{Finding, Headers, contradictions};
 use crate::json::Escaped;
@@ -494,11 +494,6 @@ fn count(
             resembled: None,
         })
     };
-    let asked = Asked {
-        seq_len: Some(args.seq_len),
-        image_size: args.input.map(|(_, height, _)| height),
-        ..Asked::default()
-    };
     match args.graph.as_str() {
         "none" => counted(&Graph::None, "none"),
         "sequential" if side.stats.is_some() => Err(usage(
@@ -510,13 +505,19 @@ fn count(
         }
         name => match model(db, name, side, base)? {
             Told::Model(model, name) => {
+                let asked = Asked::default();
                 let asked = match model.task() {
-                    crate::db::Task::Vision => Asked {
-                        seq_len: None,
+                    Task::Vision => Asked {
+                        image_size: args.input.map(|(_, height, _)| height),
+                        ..asked
+                    },
+                    // One sample is less than a model of audio takes.
+                    Task::Audio => Asked {
+                        seq_len: args.seq_len,
                         ..asked
                     },
                     _ => Asked {
-                        image_size: None,
+                        seq_len: Some(args.seq_len.unwrap_or(1)),
                         ..asked
                     },
                 };
