@@ -100,17 +100,19 @@ impl TreeWalk<'_, '_, '_> {
         calls: u128,
     ) -> Result<(), CheckpointError> {
         let calls = calls.saturating_mul(node.calls);
-        for work in node
-            .work
-            .iter()
-            .filter(|work| matches!(work.kind, RowKind::WeightMac))
-        {
-            let Some(operand) = work.operand else {
+        // Parts of a module may multiply the same tensor, as queries and keys of a fused projection.
+        let mut multiplied: Vec<(&str, u128)> = Vec::new();
+        for work in &node.work {
+            let Some(operand) = work.operand.filter(|_| *work.kind == RowKind::WeightMac) else {
                 continue;
             };
-            let tensor = path_below(path, operand);
-            let dense = work.count.saturating_mul(calls);
-            self.tensor(&tensor, dense)?;
+            match multiplied.iter_mut().find(|(known, _)| *known == operand) {
+                Some((_, count)) => *count = count.saturating_add(work.count),
+                None => multiplied.push((operand, work.count)),
+            }
+        }
+        for (operand, count) in multiplied {
+            self.tensor(&path_below(path, operand), count.saturating_mul(calls))?;
         }
         for (name, child) in &node.children {
             self.node(child, &path_below(path, name), calls)?;
