@@ -64,7 +64,15 @@ impl Channels {
 
     /// The channels of the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..self.n).filter(|channel| self.contains(*channel))
+        let of_word = |(at, word): (usize, &u64)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let first = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(at * 64 + first)
+            })
+        };
+        self.words.iter().enumerate().flat_map(of_word)
     }
 
     /// Channels that are in both. Sets of different widths have nothing to do with each other: none is in both, except that
