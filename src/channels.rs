@@ -64,7 +64,15 @@ impl Channels {
 
     /// The channels of the set, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..self.n).filter(|channel| self.contains(*channel))
+        let of_word = |(at, word): (usize, &u64)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let first = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(at * 64 + first)
+            })
+        };
+        self.words.iter().enumerate().flat_map(of_word)
     }
 
     /// Channels that are in both. Sets of different widths have nothing to do with each other: none is in both, except that
@@ -88,6 +96,13 @@ impl Channels {
         Channels { n: a.n, words }
     }
 
+    /// How many channels are in one of two sets of the same width, and not in the other.
+    pub fn count_apart(&self, other: &Channels) -> usize {
+        let words = self.words.iter().zip(&other.words);
+        let apart = words.map(|(a, b)| (a ^ b).count_ones() as usize);
+        apart.sum()
+    }
+
     fn broadcast(&self, other: &Channels) -> (Channels, Channels) {
         match (self.n, other.n) {
             (1, n) if n > 1 => (self.each(n), other.clone()),
@@ -96,11 +111,17 @@ impl Channels {
         }
     }
 
+    /// `n` channels, each in the set if the one that it comes from is.
+    fn moved(&self, n: usize, from: impl Fn(usize) -> usize) -> Channels {
+        if self.is_empty() {
+            return Channels::none(n);
+        }
+        Channels::of(n, |channel| self.contains(from(channel)))
+    }
+
     /// Each channel becomes `times` neighbours: a channel that is flattened to its positions.
     pub fn each(&self, times: usize) -> Channels {
-        Channels::of(self.n * times, |channel| {
-            self.contains(channel / times.max(1))
-        })
+        self.moved(self.n * times, |channel| channel / times.max(1))
     }
 
     /// The sets side by side.
@@ -117,23 +138,23 @@ impl Channels {
     /// The `i`-th of `of` equal runs.
     pub fn part(&self, i: usize, of: usize) -> Channels {
         let n = self.n / of.max(1);
-        Channels::of(n, |channel| self.contains(i * n + channel))
+        self.moved(n, |channel| i * n + channel)
     }
 
     /// Of each of `runs` equal runs, `count` channels from its `first` on.
     pub fn slice(&self, first: usize, count: usize, runs: usize) -> Channels {
         let run = self.n / runs.max(1);
-        Channels::of(runs * count, |channel| {
-            self.contains(channel / count.max(1) * run + first + channel % count.max(1))
+        self.moved(runs * count, |channel| {
+            channel / count.max(1) * run + first + channel % count.max(1)
         })
     }
 
     /// Runs of `run` channels, each repeated `times` over: key-value heads that serve several query heads.
     pub fn repeat_runs(&self, run: usize, times: usize) -> Channels {
         let (run, times) = (run.max(1), times.max(1));
-        Channels::of(self.n * times, |channel| {
+        self.moved(self.n * times, |channel| {
             let head = channel / run / times;
-            self.contains(head * run + channel % run)
+            head * run + channel % run
         })
     }
 }

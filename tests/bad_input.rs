@@ -1143,10 +1143,14 @@ fn sizes_that_flow_through_a_forward_do_not_overflow() {
         "pool2d(x, n, n, n, True)",
         "tokens(x)",
         "flatten(x)",
+        "repeat(x, n)",
+        "sum_runs(repeat(repeat(x, 2 ** 60), 2 ** 60), 2 ** 60)",
+        "linear_stacked(x, v)",
+        "linear_stacked_transposed(x, v)",
     ] {
         for size in [&most, &least] {
             let folder = Folder::new();
-            let file = folder.write("extra.json", format!(r#"{{"my.A": {{"parameters": ["n = 3"], "weights": {{"w": "[n, n]"}}, "forward": "{flow}"}}}}"#));
+            let file = folder.write("extra.json", format!(r#"{{"my.A": {{"parameters": ["n = 3"], "weights": {{"w": "[n, n]", "v": "[n, n, n]"}}, "forward": "{flow}"}}}}"#));
             let sizes = ["S", "H", "W", "C"].map(|name| format!("{name}={size}"));
             let args: Vec<&str> = ["db", "eval", "my.A", "B=1", "--module-db", &file]
                 .into_iter()
@@ -1159,6 +1163,24 @@ fn sizes_that_flow_through_a_forward_do_not_overflow() {
                 ran.err
             );
         }
+    }
+}
+
+#[test]
+fn runs_that_channels_do_not_make_are_refused() {
+    for (flow, reason) in [
+        ("sum_runs(x, 2)", "7 channels are not 2 equal runs"),
+        ("sum_runs(x, 0)", "7 channels are not 0 equal runs"),
+        ("linear_stacked(x, w)", "the tensor has no dimension 2"),
+        ("repeat(x, 2 ** 60)", "a size does not fit"),
+    ] {
+        let folder = Folder::new();
+        let overlay =
+            format!(r#"{{"my.A": {{"weights": {{"w": "[2, 7]"}}, "forward": "{flow}"}}}}"#);
+        let file = folder.write("extra.json", overlay);
+        let ran = run(&["db", "eval", "my.A", "C=7", "--module-db", &file]);
+        let flow = flow.split('(').next().expect("a name");
+        refused(&ran, 3, &[reason, flow]);
     }
 }
 

@@ -973,3 +973,87 @@ mod downloads {
         refused(&ran, 3, &["no weights"]);
     }
 }
+
+#[test]
+fn gate_and_value_that_a_file_keeps_as_one_weight_are_one_layer_of_both() {
+    // Hidden size 6 makes an inner width of 16: rows 0 to 15 are the gate's, 16 to 31 the value's.
+    let config = r#"{"architectures": ["Dinov2Model"], "model_type": "dinov2", "hidden_size": 6, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "mlp_ratio": 4, "image_size": 14, "patch_size": 14, "use_swiglu_ffn": true}"#;
+    let mut gate_value = ones(32 * 6);
+    gate_value[6..2 * 6].fill(0.0);
+    gate_value[18 * 6..19 * 6].fill(0.0);
+    // By the exact rule the gate's channel 1 keeps its bias, and the value's channel 2 has none.
+    let mut bias = ones(32);
+    bias[18] = 0.0;
+    let folder = Folder::new();
+    folder.write("config.json", config);
+    folder.write(
+        "model.safetensors",
+        floats(&[
+            (
+                "encoder.layer.0.mlp.weights_in.weight",
+                &[32, 6],
+                gate_value,
+            ),
+            ("encoder.layer.0.mlp.weights_in.bias", &[32], bias),
+            ("encoder.layer.0.mlp.weights_out.weight", &[6, 16], ones(96)),
+        ]),
+    );
+    let path = folder.path().to_str().expect("UTF-8");
+    let by = |rule: &str| {
+        let got = json(&[
+            "compare",
+            "--only",
+            path,
+            "--null-rule",
+            rule,
+            "--format",
+            "json",
+        ]);
+        [
+            "encoder.layer.0.mlp.weights_in",
+            "encoder.layer.0.mlp.down_proj",
+        ]
+        .map(|name| named(&got, name))
+    };
+    let [both, down] = by("weights");
+    assert_eq!(channels(&both, "null_out_channels"), [1, 18]);
+    assert_eq!((int(&both, "nnz"), int(&both, "zeros")), (180, 12));
+    // One patch and one token for the class: 2 positions.
+    assert_eq!(int(&both, "macs.dense"), 2 * 192);
+    assert_eq!(int(&both, "macs.live_nnz"), 2 * 180);
+    assert_eq!(int(&both, "macs.structured"), 2 * 30 * 6);
+    assert_eq!(channels(&down, "null_in_channels"), [1, 2]);
+    assert_eq!(int(&down, "macs.live_nnz"), 2 * 14 * 6);
+    let [_, down] = by("exact");
+    assert_eq!(channels(&down, "null_in_channels"), [2]);
+}
+
+#[test]
+fn a_model_of_audio_is_compared_at_a_second_of_it() {
+    let config = r#"{"architectures": ["Wav2Vec2ForCTC"], "model_type": "wav2vec2", "conv_dim": [24, 20, 16],
+        "conv_kernel": [10, 3, 2], "conv_stride": [5, 4, 8], "num_feat_extract_layers": 3, "hidden_size": 60,
+        "intermediate_size": 100, "num_attention_heads": 6, "num_hidden_layers": 1, "vocab_size": 29,
+        "num_conv_pos_embeddings": 12, "num_conv_pos_embedding_groups": 4}"#;
+    let mlp = "wav2vec2.encoder.layers.0.feed_forward";
+    let (first, second) = (
+        format!("{mlp}.intermediate_dense"),
+        format!("{mlp}.output_dense"),
+    );
+    let weights = [&first, &second].map(|name| format!("{name}.weight"));
+    let file = floats(&[
+        (&weights[0], &[100, 60], ones_then_zeros(100, 60, 98)),
+        (&weights[1], &[60, 100], ones(6000)),
+    ]);
+    let folder = Folder::new();
+    folder.write("config.json", config);
+    folder.write("model.safetensors", file);
+    let path = folder.path().to_str().expect("UTF-8");
+    let macs = |args: &[&str]| {
+        let got = json(&[&["compare", "--only", path, "--format", "json"], args].concat());
+        [&first, &second].map(|name| int(&named(&got, name), "macs.live_nnz"))
+    };
+    // 16000 samples, 3199 and 800 positions behind the first two convolutions, 100 frames; half as many give 50.
+    assert_eq!(macs(&[]), [100 * 98 * 60; 2]);
+    assert_eq!(macs(&["--seq-len", "8000"]), [50 * 98 * 60; 2]);
+}

@@ -2,7 +2,7 @@
 
 use bitcost::channels::Channels;
 use bitcost::db::Db;
-use bitcost::flow::{Nulls, Rule, Weights, nulls};
+use bitcost::flow::{Form, Nulls, Rule, Weights, nulls};
 use bitcost::model::{Asked, Model, Node, Tree, path_below};
 use bitcost::value::{Object, Value};
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ struct Given {
     /// Inputs that a row reads at all, where it does not read every one.
     reads: HashMap<(String, usize), Vec<usize>>,
     vectors: HashMap<String, Vec<f64>>,
-    shapes: HashMap<String, Vec<usize>>,
+    shapes: HashMap<String, Vec<u64>>,
 }
 
 impl Weights for Given {
@@ -26,11 +26,10 @@ impl Weights for Given {
         &mut self,
         tensor: &str,
         null_in: &Channels,
-        groups: usize,
-        transposed: bool,
+        form: Form,
     ) -> Result<Channels, Infallible> {
-        let rows = self.shapes[tensor][usize::from(transposed)];
-        let per_group = null_in.width() / groups;
+        let (rows, _) = form.sides(&self.shapes[tensor]).expect("a matrix");
+        let per_group = null_in.width() / form.groups;
         let zero = |row: usize| {
             if self
                 .zero_rows
@@ -39,7 +38,7 @@ impl Weights for Given {
             {
                 return true;
             }
-            let start = row / rows.div_ceil(groups) * per_group;
+            let start = row / rows.div_ceil(form.groups) * per_group;
             match self.reads.get(&(tensor.to_string(), row)) {
                 Some(reads) => reads.iter().all(|input| null_in.contains(start + input)),
                 None => (start..start + per_group).all(|input| null_in.contains(input)),
@@ -49,7 +48,7 @@ impl Weights for Given {
     }
 
     fn vector(&mut self, tensor: &str) -> Result<Option<Vec<f64>>, Infallible> {
-        let ones = || vec![1.0; self.shapes[tensor].iter().product()];
+        let ones = || vec![1.0; self.shapes[tensor].iter().product::<u64>() as usize];
         Ok(Some(self.vectors.get(tensor).cloned().unwrap_or_else(ones)))
     }
 }
@@ -73,11 +72,11 @@ fn object(text: &str) -> Arc<Object> {
 }
 
 /// The shape of every tensor, by path.
-fn shapes(tree: &Tree<'_>) -> HashMap<String, Vec<usize>> {
-    fn add(node: &Node<'_>, path: &str, shapes: &mut HashMap<String, Vec<usize>>) {
+fn shapes(tree: &Tree<'_>) -> HashMap<String, Vec<u64>> {
+    fn add(node: &Node<'_>, path: &str, shapes: &mut HashMap<String, Vec<u64>>) {
         for tensor in node.tensors.iter().chain(&node.buffers) {
             let sides = tensor.shape.iter();
-            let sides = sides.map(|side| usize::try_from(*side).expect("small"));
+            let sides = sides.map(|side| u64::try_from(*side).expect("small"));
             shapes.insert(path_below(path, &tensor.name), sides.collect());
         }
         for (name, child) in &node.children {
@@ -89,13 +88,23 @@ fn shapes(tree: &Tree<'_>) -> HashMap<String, Vec<usize>> {
     all
 }
 
-fn followed(class: Option<&str>, config: &str, rule: Rule, mut weights: Given) -> Nulls {
+fn followed(class: Option<&str>, config: &str, rule: Rule, weights: Given) -> Nulls {
     let db = Db::embedded().expect("the embedded database");
-    let model = Model::load(&db, object(config), class).expect("a model");
+    followed_in(&db, class, config, rule, weights)
+}
+
+fn followed_in(
+    db: &Db,
+    class: Option<&str>,
+    config: &str,
+    rule: Rule,
+    mut weights: Given,
+) -> Nulls {
+    let model = Model::load(db, object(config), class).expect("a model");
     let workload = model.workload(&Asked::default()).expect("a workload");
     let tree = model.expand(&workload).expect("a tree");
     weights.shapes = shapes(&tree);
-    let Ok(found) = nulls(&db, &tree.root, rule, &mut weights);
+    let Ok(found) = nulls(db, &tree.root, rule, &mut weights);
     found
 }
 
@@ -497,7 +506,7 @@ fn a_group_reads_the_nulls_of_its_own_channels() {
         zero(&[("layer1.0.conv1.weight", &[3, 4, 5, 6, 7, 8])]),
     );
     let conv2 = &found.layers["layer1.0.conv2.weight"];
-    assert_eq!(conv2.groups, 32);
+    assert_eq!(conv2.form.groups, 32);
     assert_eq!(conv2.null_in.iter().collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8]);
     assert_eq!(null_in(&found, "layer1.0.conv3.weight"), [4, 5, 6, 7]);
 }
@@ -580,4 +589,80 @@ fn a_tail_of_latent_attention_is_of_values() {
         null_in(&found, "model.layers.0.self_attn.kv_b_proj.weight"),
         [5]
     );
+}
+
+/// Experts with one that all tokens pass beside them, between two linear layers of 4 channels: 2 experts of 3 inner channels.
+const MIXTURE: &str = r#"{"my.Net": {
+    "config": {"hidden_size": 4, "num_experts": 2, "expert_size": 3, "shared_size": 5, "top_k": 1, "norm_topk_prob": false,
+        "hidden_act": {"value": "'silu'"}},
+    "children": {"before": "{Linear}(N, 4, 4)", "moe": "{Qwen2MoeSparseMoeBlock}()", "after": "{Linear}(N, 4, 2)"},
+    "forward": "after(moe(before(x)))"}}"#;
+
+fn mixture(weights: Given) -> Nulls {
+    let mut db = Db::embedded().expect("the embedded database");
+    db.overlay("mixture", MIXTURE).expect("an overlay");
+    let config = r#"{"model_type": "mine"}"#;
+    followed_in(&db, Some("my.Net"), config, Rule::Weights, weights)
+}
+
+const GATE_UP: &str = "moe.experts.gate_up_proj";
+const DOWN: &str = "moe.experts.down_proj";
+
+#[test]
+fn each_expert_has_null_channels_of_its_own() {
+    // Of each expert rows 0 to 2 are the gate's, 3 to 5 the value's. Expert 0 loses channel 1 by its gate, expert 1 (rows 6
+    // to 11) channel 0 by its gate and channel 2 by its value.
+    let found = mixture(zero(&[(GATE_UP, &[1, 6, 11])]));
+    assert_eq!(found.layers[DOWN].form.groups, 2);
+    assert_eq!(found.layers[DOWN].null_in.width(), 6);
+    assert_eq!(null_in(&found, DOWN), [1, 3, 5]);
+    assert_eq!(null_in(&found, "after.weight"), NONE);
+}
+
+#[test]
+fn what_arrives_null_is_null_for_every_expert_and_for_the_router() {
+    let found = mixture(zero(&[("before.weight", &[2])]));
+    assert_eq!(null_in(&found, GATE_UP), [2, 6]);
+    for layer in ["gate", "shared_expert.up_proj", "shared_expert_gate"] {
+        assert_eq!(null_in(&found, &format!("moe.{layer}.weight")), [2]);
+    }
+    // A row of an expert that reads nothing else is null, and so is its channel of that expert alone.
+    let mut weights = zero(&[("before.weight", &[2])]);
+    weights.reads.insert((GATE_UP.into(), 8), vec![2]);
+    assert_eq!(null_in(&mixture(weights), DOWN), [5]);
+}
+
+#[test]
+fn a_mixture_is_null_only_where_all_experts_are() {
+    let shared = "moe.shared_expert.down_proj.weight";
+    let of = |rows: &[(&str, &[usize])]| null_in(&mixture(zero(rows)), "after.weight");
+    // Channel 3 of expert 0 is row 3, of expert 1 row 7.
+    assert_eq!(of(&[(DOWN, &[1, 3, 7])]), NONE);
+    assert_eq!(of(&[(DOWN, &[1, 3, 6, 7]), (shared, &[1, 3])]), [3]);
+    assert_eq!(of(&[(shared, &[0, 1, 2, 3])]), NONE);
+}
+
+const GPT_OSS: &str = r#"{"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "hidden_size": 8,
+    "intermediate_size": 3, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
+    "vocab_size": 16, "num_local_experts": 2, "num_experts_per_tok": 1}"#;
+
+#[test]
+fn gate_and_value_may_lie_in_turns_and_have_a_bias() {
+    let gate_up = "model.layers.0.mlp.experts.gate_up_proj";
+    let of = |rule, row: usize, bias: f64| {
+        let mut weights = zero(&[(gate_up, &[row])]);
+        let mut biases = vec![1.0; 12];
+        biases[row] = bias;
+        weights.vectors.insert(format!("{gate_up}_bias"), biases);
+        let found = followed(None, GPT_OSS, rule, weights);
+        let down = &found.layers["model.layers.0.mlp.experts.down_proj"];
+        assert!(down.form.transposed && down.null_in.width() == 6);
+        down.null_in.iter().collect::<Vec<_>>()
+    };
+    // Expert 1 has rows 6 to 11, its gates are the even ones: row 8 is its gate 1, channel 3 + 1. What gates are multiplied
+    // with gets 1 added, so its zero closes nothing.
+    assert_eq!(of(Rule::Weights, 8, 0.5), [4]);
+    assert_eq!(of(Rule::Weights, 9, 0.0), NONE);
+    assert_eq!(of(Rule::Exact, 8, 0.5), NONE);
+    assert_eq!(of(Rule::Exact, 8, 0.0), [4]);
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use bitcost::db::{Db, Tensors};
-use bitcost::join::{Headers, fits};
+use bitcost::join::{Headers, contradictions};
 use bitcost::model::{Asked, Model, Node, path_below};
 use bitcost::source::Catalog;
 use bitcost::value::{Object, Value};
@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// Shapes of tensors by name.
+type Shapes = BTreeMap<String, Vec<u64>>;
 
 fn class_of(model: &Model<'_>) -> Arc<str> {
     model.root.expect("an entry").path.clone()
@@ -33,15 +36,15 @@ fn recognised(db: &Db, lines: &[Line]) -> Option<(Arc<str>, Arc<Object>)> {
             let config = Arc::new(graph.config_of(&tensors)?);
             graph.classes.into_iter().find_map(|class| {
                 let model = Model::load(db, config.clone(), Some(&class)).expect("a model");
-                let fits = fits(&model, &headers).unwrap_or(false);
+                let fits = contradictions(&model, &headers).is_ok_and(|found| found.is_empty());
                 fits.then(|| (class_of(&model), config.clone()))
             })
         })
 }
 
 /// Every tensor of a model with its shape.
-fn tensors(db: &Db, class: &str, config: Arc<Object>) -> BTreeMap<String, Vec<u64>> {
-    fn below(node: &Rc<Node<'_>>, path: &str, out: &mut BTreeMap<String, Vec<u64>>) {
+fn tensors(db: &Db, class: &str, config: Arc<Object>) -> Shapes {
+    fn below(node: &Rc<Node<'_>>, path: &str, out: &mut Shapes) {
         for tensor in node.tensors.iter().chain(&node.buffers) {
             let sides = tensor
                 .shape
@@ -60,7 +63,7 @@ fn tensors(db: &Db, class: &str, config: Arc<Object>) -> BTreeMap<String, Vec<u6
     out
 }
 
-fn lines_of(tensors: &BTreeMap<String, Vec<u64>>) -> Vec<Line> {
+fn lines_of(tensors: &Shapes) -> Vec<Line> {
     let line = |(name, shape): (&String, &Vec<u64>)| (name.clone(), "F32".into(), shape.clone());
     tensors.iter().map(line).collect()
 }
@@ -185,15 +188,14 @@ fn files_as_libraries_write_them_are_told_and_those_of_other_families_are_not() 
     assert!(others >= 380, "{others}");
 }
 
-fn resnet18() -> BTreeMap<String, Vec<u64>> {
+fn of_catalog(id: &str) -> Shapes {
     let db = Db::embedded().expect("the embedded database");
-    let known = Catalog::embedded().get("torchvision/resnet18");
-    let known = known.expect("it has it");
+    let known = Catalog::embedded().get(id).expect("it has it");
     tensors(&db, &known.root.expect("a class"), known.config)
 }
 
-fn is_recognised(change: impl Fn(&mut BTreeMap<String, Vec<u64>>)) -> bool {
-    let mut tensors = resnet18();
+fn is_recognised(change: impl Fn(&mut Shapes)) -> bool {
+    let mut tensors = of_catalog("torchvision/resnet18");
     change(&mut tensors);
     let db = Db::embedded().expect("the embedded database");
     recognised(&db, &lines_of(&tensors)).is_some()
@@ -291,4 +293,60 @@ fn compare_recognises_a_file_without_a_config_and_follows_its_channels() {
     let nulls = common::list(projection.expect("a layer"), "null_in_channels");
     let nulls: Vec<i128> = nulls.iter().filter_map(Value::as_int).collect();
     assert_eq!(nulls, [2, 5]);
+}
+
+/// Notes of a kind about a file alone: their paths and messages.
+fn notes(file: &str, args: &[&str], code: &str) -> Vec<(String, String)> {
+    let got = json(&[&["compare", "--only", file, "--format", "json"], args].concat());
+    let text = |note: &Value, key| common::at(note, key).as_str().expect("a text").to_string();
+    let notes = common::list(&got, "notes").into_iter();
+    let of = notes.filter(|note| text(note, "code") == code);
+    of.map(|note| (text(&note, "path"), text(&note, "message")))
+        .collect()
+}
+
+#[test]
+fn a_file_that_resembles_a_model_is_told_what_speaks_against_it() {
+    let folder = Folder::new();
+    let write = |name: &str, change: &dyn Fn(&mut Shapes)| {
+        let mut tensors = of_catalog("cifar/resnet20");
+        change(&mut tensors);
+        let sides: Vec<(String, Vec<usize>)> = tensors
+            .into_iter()
+            .map(|(name, shape)| (name, shape.iter().map(|n| *n as usize).collect()))
+            .collect();
+        let ones = |shape: &[usize]| vec![1.0; shape.iter().product()];
+        let named: Vec<Floats<'_>> = sides
+            .iter()
+            .map(|(name, shape)| (&**name, &**shape, ones(shape)))
+            .collect();
+        folder.write(name, floats(&named))
+    };
+    let same = write("same.safetensors", &|_| {});
+    assert_eq!(notes(&same, &[], "resembles"), []);
+    let other = write("other.safetensors", &|tensors| {
+        tensors.remove("layer2.1.bn1.bias");
+        tensors.insert("layer3.0.se.weight".into(), vec![4, 64]);
+    });
+    let found = notes(&other, &[], "resembles");
+    let [(path, message)] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(path, "layer2.1.bn1.bias");
+    for part in [
+        "its tensors resemble those of cifar-resnet",
+        "1 parameter that the model has and the checkpoint lacks: layer2.1.bn1.bias",
+        "1 tensor that the checkpoint has and the model lacks: layer3.0.se.weight",
+        "--graph cifar-resnet",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    // Whoever says what it is needs no hint, and tensors of nothing known resemble nothing.
+    assert_eq!(notes(&other, &["--graph", "cifar-resnet"], "resembles"), []);
+    assert_eq!(notes(&other, &["--graph", "none"], "resembles"), []);
+    let foreign = folder.write(
+        "foreign.safetensors",
+        floats(&[("a", &[2, 2], vec![1.0; 4])]),
+    );
+    assert_eq!(notes(&foreign, &[], "resembles"), []);
 }

@@ -2,7 +2,7 @@
 
 use bitcost::channels::Channels;
 use bitcost::db::{Db, RowKind};
-use bitcost::flow::{Rule, Weights, nulls};
+use bitcost::flow::{Form, Rule, Weights, nulls};
 use bitcost::model::{Asked, Model, Node, Tree, path_below};
 use bitcost::source::Catalog;
 use bitcost::value::{Object, Value};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Weights without any zero, but for one output channel of one tensor.
 struct OneZero<'s> {
-    shapes: &'s HashMap<String, Vec<usize>>,
+    shapes: &'s HashMap<String, Vec<u64>>,
     tensor: &'s str,
     row: usize,
 }
@@ -26,39 +26,42 @@ impl Weights for OneZero<'_> {
         &mut self,
         tensor: &str,
         null_in: &Channels,
-        groups: usize,
-        transposed: bool,
+        form: Form,
     ) -> Result<Channels, Infallible> {
-        let rows = self.shapes[tensor][usize::from(transposed)];
-        let of_group = null_in.width() / groups;
+        let (rows, _) = form.sides(&self.shapes[tensor]).expect("a matrix");
+        let of_group = null_in.width() / form.groups;
         let dead = |group: usize| {
             let inputs = group * of_group..(group + 1) * of_group;
             inputs.into_iter().all(|input| null_in.contains(input))
         };
-        let dead: Vec<bool> = (0..groups).map(dead).collect();
+        let dead: Vec<bool> = (0..form.groups).map(dead).collect();
         Ok(Channels::of(rows, |row| {
-            (tensor == self.tensor && row == self.row) || dead[row / rows.div_ceil(groups)]
+            (tensor == self.tensor && row == self.row) || dead[row / rows.div_ceil(form.groups)]
         }))
     }
 
     fn vector(&mut self, tensor: &str) -> Result<Option<Vec<f64>>, Infallible> {
-        Ok(Some(vec![1.0; self.shapes[tensor].iter().product()]))
+        Ok(Some(vec![
+            1.0;
+            self.shapes[tensor].iter().product::<u64>()
+                as usize
+        ]))
     }
 }
 
 /// The shape of every tensor, and those that are multiplied, by path in tree order.
-fn tensors(tree: &Tree<'_>) -> (HashMap<String, Vec<usize>>, Vec<String>) {
+fn tensors(tree: &Tree<'_>) -> (HashMap<String, Vec<u64>>, Vec<String>) {
     fn below(
         node: &Rc<Node<'_>>,
         path: &str,
-        shapes: &mut HashMap<String, Vec<usize>>,
+        shapes: &mut HashMap<String, Vec<u64>>,
         multiplied: &mut Vec<String>,
     ) {
         for tensor in node.tensors.iter().chain(&node.buffers) {
             let sides = tensor
                 .shape
                 .iter()
-                .map(|n| usize::try_from(*n).expect("small"));
+                .map(|n| u64::try_from(*n).expect("small"));
             shapes.insert(path_below(path, &tensor.name), sides.collect());
         }
         let rows = node.work.iter();
@@ -117,11 +120,12 @@ fn models() -> Vec<(String, Option<Arc<str>>, Arc<Object>)> {
 }
 
 /// Models of more parameters say the same as smaller ones of their class, and take long.
-const MOST_PARAMETERS: usize = 140_000_000;
+const MOST_PARAMETERS: u64 = 140_000_000;
 
 /// Layers of one module whose first's outputs are the inputs of the second, one by one: row r of the first, or r modulo the
-/// width of the second where the first computes gate and value together.
-const PAIRS: [(&str, &str); 17] = [
+/// width of the second where the first computes gate and value together; of experts that are one tensor, each for itself.
+const PAIRS: [(&str, &str); 18] = [
+    ("experts.gate_up_proj", "experts.down_proj"),
     ("gate_proj", "down_proj"),
     ("up_proj", "down_proj"),
     ("mlp.gate_up_proj", "mlp.down_proj"),
@@ -142,7 +146,7 @@ const PAIRS: [(&str, &str); 17] = [
 ];
 
 /// Why an output channel that is zero reaches no layer, with the ends of the names of the layers that it holds for.
-const REASONS: [(&str, &[&str]); 8] = [
+const REASONS: [(&str, &[&str]); 7] = [
     (
         "queries and keys make scores, and a score is no channel",
         &[
@@ -253,10 +257,6 @@ const REASONS: [(&str, &[&str]); 8] = [
         &["parametrizations.weight.original1"],
     ),
     (
-        "tensors of several experts are not followed yet",
-        &["experts.gate_up_proj", "experts.down_proj"],
-    ),
-    (
         "nothing calls it where no second model is given",
         &[
             "crossattention.c_attn",
@@ -273,10 +273,11 @@ fn ends(name: &str, end: &str) -> bool {
 }
 
 /// The pair that a tensor is the first of, and the second tensor, if the module has it.
-fn second(tensor: &str, shapes: &HashMap<String, Vec<usize>>) -> Option<(&'static str, String)> {
-    let stem = tensor.strip_suffix(".weight")?;
+fn second(tensor: &str, shapes: &HashMap<String, Vec<u64>>) -> Option<(&'static str, String)> {
+    let stem = tensor.strip_suffix(".weight").unwrap_or(tensor);
     let pair = PAIRS.iter().find(|(first, _)| ends(stem, first))?;
-    let other = format!("{}{}.weight", stem.strip_suffix(pair.0)?, pair.1);
+    let (head, tail) = (stem.strip_suffix(pair.0)?, &tensor[stem.len()..]);
+    let other = format!("{head}{}{tail}", pair.1);
     shapes.contains_key(&other).then_some((pair.0, other))
 }
 
@@ -295,8 +296,8 @@ fn a_zero_channel_of_any_layer_of_any_family_arrives_or_has_a_reason_not_to() {
         let workload = model.workload(&Asked::default()).expect("a workload");
         let tree = model.expand(&workload).expect("a tree");
         let (shapes, multiplied) = tensors(&tree);
-        let sizes = shapes.values().map(|sides| sides.iter().product::<usize>());
-        if sizes.sum::<usize>() > MOST_PARAMETERS {
+        let sizes = shapes.values().map(|sides| sides.iter().product::<u64>());
+        if sizes.sum::<u64>() > MOST_PARAMETERS {
             continue;
         }
         followed.insert(class);
@@ -322,8 +323,11 @@ fn a_zero_channel_of_any_layer_of_any_family_arrives_or_has_a_reason_not_to() {
                 let Some(layer) = layers.get(tensor) else {
                     continue;
                 };
-                let rows = shapes[tensor][usize::from(layer.transposed)];
-                for row in [0, rows - 1] {
+                let rows = layer.null_out.width();
+                // Experts whose weights are [in, out] have gate and value in turns.
+                let alternates = layer.form.stacked && layer.form.transposed;
+                let last_gate = alternates.then(|| rows - 2);
+                for row in [0, rows - 1].into_iter().chain(last_gate) {
                     let layers = zeroed(tensor, row);
                     arrives |= layers.values().any(|layer| !layer.null_in.is_empty());
                     let Some((first, other)) = second(tensor, &shapes) else {
@@ -331,7 +335,15 @@ fn a_zero_channel_of_any_layer_of_any_family_arrives_or_has_a_reason_not_to() {
                     };
                     pairs.insert(first);
                     let nulls = &layers[&other].null_in;
-                    if nulls.iter().collect::<Vec<_>>() != [row % nulls.width()] {
+                    let of_block = |all: usize| all / layer.form.groups;
+                    let (own, width) = (of_block(rows), of_block(nulls.width()));
+                    let wanted = match alternates {
+                        // What a gate is multiplied with gets 1 added first.
+                        true if row % 2 == 1 => None,
+                        true => Some(row / 2),
+                        false => Some(row / own * width + row % own % width),
+                    };
+                    if nulls.iter().ne(wanted) {
                         wrong.insert(format!(
                             "{id}: {tensor} row {row} arrives at {other} as {nulls:?}"
                         ));

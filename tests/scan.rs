@@ -493,6 +493,44 @@ fn weights_that_are_stored_transposed_are_counted_as_their_values_are() {
 }
 
 #[test]
+fn experts_that_are_stored_transposed_have_rows_and_inputs_of_their_own() {
+    // Two experts of 320 inputs and 304 outputs, whose file has the outputs first.
+    let mut state = 11u64;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let codes: Vec<u8> = (0..2 * 304 * 160).map(|_| next()).collect();
+    let scales: Vec<u8> = (0..2 * 304 * 10).map(|_| 120 + next() % 8).collect();
+    let written = write(&[
+        ("w_blocks", "U8", vec![2, 304, 10, 16], codes),
+        ("w_scales", "U8", vec![2, 304, 10], scales),
+    ]);
+    let mut numbers = Vec::new();
+    let (weight, plain) = (written.weight("w"), Wanted::default());
+    assert!(values(&written.checkpoint, weight, &plain, 0..2, &mut numbers).expect("readable"));
+    let (by_input, by_row) = naive(&numbers, 640, 304, 1, 2);
+    for wanted in [all(), Wanted::default()] {
+        let wanted = Wanted {
+            transposed: true,
+            stacked: true,
+            ..wanted
+        };
+        let found = written.scan("w", &wanted);
+        assert_eq!(*found.shape, [2, 320, 304]);
+        assert_eq!((&found.per_row, &found.per_input), (&by_row, &by_input));
+        // Output 3 of the second expert.
+        let reads = row_reads(&written.checkpoint, weight, 304 + 3, &wanted);
+        let reads = reads.expect("readable").expect("known");
+        let wanted: Vec<usize> = (320..640)
+            .filter(|input| numbers[input * 304 + 3] != 0.0)
+            .collect();
+        assert_eq!(reads.iter().collect::<Vec<_>>(), wanted);
+        assert_eq!(wanted.len() as u64, found.per_row[304 + 3]);
+    }
+}
+
+#[test]
 fn codes_alone_say_which_numbers_are_zero() {
     // Without moments a weight of many levels is counted by its codes, with them by its numbers. A scale of 0, and one of
     // which products are infinite, are seen.

@@ -4,12 +4,17 @@
 mod common;
 
 use bitcost::analysis::{Analysis, Options, analyze};
-use bitcost::db::Db;
+use bitcost::compare::{BitsRules, BopsKey, Conventions, Graph, Source, count};
+use bitcost::db::{Db, RowKind};
+use bitcost::flow::Rule;
 use bitcost::join::Headers;
-use bitcost::model::{Asked, Model};
-use bitcost::source::Catalog;
+use bitcost::model::{Asked, Model, Node};
+use bitcost::source::{self, Catalog};
 use bitcost::value::{Object, Value};
+use common::Folder;
 use common::headers::{HeaderOnly, Line, spelled_out};
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -143,4 +148,98 @@ fn every_model_matches_the_file_that_its_library_writes() {
 #[test]
 fn every_model_matches_the_file_that_the_hub_holds() {
     check("hub_tensors", 35);
+}
+
+/// Multiplications with weights, of all calls.
+fn weight_macs(node: &Node<'_>) -> u128 {
+    let own = node.work.iter();
+    let own = own.filter(|work| matches!(work.kind, RowKind::WeightMac));
+    let own: u128 = own.map(|work| work.count).sum();
+    let below: u128 = node
+        .children
+        .iter()
+        .map(|(_, child)| weight_macs(child))
+        .sum();
+    (own + below) * node.calls
+}
+
+/// Largest file whose holes are read.
+const MOST_BYTES: u64 = 1 << 20;
+
+#[test]
+fn no_work_of_a_weight_is_lost_where_files_are_compared() {
+    let db = Db::embedded().expect("the embedded database");
+    let (mut failed, mut run) = (Vec::new(), 0);
+    for path in fixtures() {
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let fixture = object(&path);
+        let oracle = object(&path.with_file_name("..").join("oracle").join(&name));
+        let (config, root) = config(&oracle);
+        for key in ["tensors", "hub_tensors"] {
+            let Some(tensors) = fixture.get(key) else {
+                continue;
+            };
+            let lines = lines(tensors);
+            let header = HeaderOnly::new(&lines);
+            let head = header.head();
+            if head.file_bytes > MOST_BYTES {
+                continue;
+            }
+            // A file of holes: every weight is 0.
+            let folder = Folder::new();
+            let mut file = File::create(folder.file("model.safetensors")).expect("a file");
+            file.write_all(&(head.json.len() as u64).to_le_bytes())
+                .expect("written");
+            file.write_all(&head.json).expect("written");
+            file.set_len(head.file_bytes).expect("holes");
+            let files = source::Folder::open(folder.path()).expect("a folder");
+            let headers = Headers::read(&files, Some(&config))
+                .expect("headers")
+                .expect("weights");
+            let model = Model::load(&db, config.clone(), root.as_deref()).expect("a model");
+            let asked = Asked::default();
+            let tree = model
+                .expand(&model.workload(&asked).expect("a workload"))
+                .expect("a tree");
+            let conventions = Conventions {
+                rule: Rule::Weights,
+                bops: BopsKey::Product,
+                activation_bits: 32,
+            };
+            let from = Source {
+                headers: &headers,
+                stats: None,
+            };
+            let graph = Graph::Model(&model, &asked);
+            let counted = count(
+                &db,
+                from,
+                &graph,
+                &conventions,
+                &BitsRules::default(),
+                &|_| {},
+            );
+            run += 1;
+            match counted {
+                Ok(side) if side.totals.macs == weight_macs(&tree.root) => {}
+                Ok(side) => failed.push(format!(
+                    "{name}, {key}: {} MACs of {}",
+                    side.totals.macs,
+                    weight_macs(&tree.root)
+                )),
+                Err(e) => failed.push(format!("{name}, {key}: {e}")),
+            }
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {run}:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+    assert!(run >= 260, "only {run} files were compared");
 }

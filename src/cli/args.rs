@@ -275,9 +275,9 @@ pub(super) struct CompareArgs {
     /// Input of image models and of `sequential`: channels, height, width
     #[arg(long, value_name = "CxHxW", value_parser = parse_input)]
     pub input: Option<(u64, u64, u64)>,
-    /// New tokens of language models
-    #[arg(short = 's', long, alias = "seq_len", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
-    pub seq_len: u64,
+    /// New tokens of language models, audio samples [default: 1 token, 16000 samples]
+    #[arg(short = 's', long, alias = "seq_len", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    pub seq_len: Option<u64>,
     /// Definition of bit operations, which the MACs of the table go with
     #[arg(long, value_name = "KEY", default_value = "live-nnz", value_parser = parse_bops)]
     pub bops: crate::compare::BopsKey,

@@ -9,9 +9,9 @@ use super::{Exit, Failure, Outcome, database, input, usage};
 use crate::checkpoint::packed::Weight;
 use crate::checkpoint::{CheckpointError, batches, made};
 use crate::compare::{self, Apart, BitsRules, CompareError, Conventions, Graph, Side, Totals};
-use crate::db::{Db, Tensors};
+use crate::db::{Db, Task, Tensors};
 use crate::flow::Rule;
-use crate::join::{Headers, fits};
+use crate::join::{Finding, Headers, contradictions};
 use crate::json::Escaped;
 use crate::model::{Asked, Model, ModelError};
 use crate::report::compare::{CompareMeta, CompareNote, Pair, csv, json, table};
@@ -299,11 +299,17 @@ impl Compared {
         let all = bytes(other) * (1 + u64::from(errors)) + bytes(base) * of_base;
         let bar = WorkBar::new("scanning", all, args.quiet);
         let watch = |bytes: u64| bar.iter().for_each(|bar| bar.done(bytes));
-        let (mut side, graph) = count(args, db, other, base, &conventions, &rules, &watch)?;
+        let Counted {
+            mut side,
+            graph,
+            resembled,
+        } = count(args, db, other, base, &conventions, &rules, &watch)?;
         let base_side = match (&args.only, &counted_base) {
             (Some(_), _) => Rc::new(side.without_zeros(BASELINE_BITS, &conventions)),
             (None, Some(counted)) => counted.clone(),
-            (None, None) => Rc::new(count(args, db, base, base, &conventions, &plain, &watch)?.0),
+            (None, None) => {
+                Rc::new(count(args, db, base, base, &conventions, &plain, &watch)?.side)
+            }
         };
         *counted_base = Some(base_side.clone());
         let mut notes = Vec::new();
@@ -329,6 +335,7 @@ impl Compared {
         side.totals = Totals::of(of_other.iter().map(|n| &side.layers[*n]), args.bops);
         notes.extend(remarks(&side, &rules)?);
         notes.extend(not_layers(args, &graph, other));
+        notes.extend(resembled);
         let bases = of_base.iter().map(|n| &base_side.layers[*n]);
         for layer in bases.filter(|layer| both && layer.not_finite > 0) {
             notes.push(CompareNote {
@@ -457,6 +464,15 @@ impl Compared {
     }
 }
 
+/// One side, counted.
+struct Counted {
+    side: Side,
+    /// The name of its graph.
+    graph: String,
+    /// What speaks against the graph that it resembles, where it has none.
+    resembled: Option<CompareNote>,
+}
+
 /// Counts one side; its graph comes from its own config, else from that of the base.
 fn count(
     args: &CompareArgs,
@@ -466,53 +482,65 @@ fn count(
     conventions: &Conventions,
     bits: &BitsRules,
     watch: &dyn Fn(u64),
-) -> Result<(Side, String), Failure> {
+) -> Result<Counted, Failure> {
     let checkpoint = compare::Source {
         headers: &side.headers,
         stats: side.stats.as_ref(),
     };
-    let counted =
-        |graph: &Graph<'_, '_>| compare::count(db, checkpoint, graph, conventions, bits, watch);
-    let asked = Asked {
-        seq_len: Some(args.seq_len),
-        image_size: args.input.map(|(_, height, _)| height),
-        ..Asked::default()
+    let counted = |graph: &Graph<'_, '_>, name: &str| -> Result<Counted, Failure> {
+        Ok(Counted {
+            side: compare::count(db, checkpoint, graph, conventions, bits, watch)?,
+            graph: name.into(),
+            resembled: None,
+        })
     };
     match args.graph.as_str() {
-        "none" => Ok((counted(&Graph::None)?, "none".into())),
+        "none" => counted(&Graph::None, "none"),
         "sequential" if side.stats.is_some() => Err(usage(
             "--graph sequential goes by the order of a file's data, which statistics do not keep",
         )),
         "sequential" => {
             let input = args.input.unwrap_or((1, 1, 1));
-            Ok((counted(&Graph::Sequential(input))?, "sequential".into()))
+            counted(&Graph::Sequential(input), "sequential")
         }
         name => match model(db, name, side, base)? {
-            Some((model, name)) => {
+            Told::Model(model, name) => {
+                let asked = Asked::default();
                 let asked = match model.task() {
-                    crate::db::Task::Vision => Asked {
-                        seq_len: None,
+                    Task::Vision => Asked {
+                        image_size: args.input.map(|(_, height, _)| height),
+                        ..asked
+                    },
+                    // One sample is less than a model of audio takes.
+                    Task::Audio => Asked {
+                        seq_len: args.seq_len,
                         ..asked
                     },
                     _ => Asked {
-                        image_size: None,
+                        seq_len: Some(args.seq_len.unwrap_or(1)),
                         ..asked
                     },
                 };
-                Ok((counted(&Graph::Model(&model, &asked))?, name))
+                counted(&Graph::Model(&model, &asked), &name)
             }
-            None => Ok((counted(&Graph::None)?, "none".into())),
+            Told::Nothing(resembled) => Ok(Counted {
+                resembled,
+                ..counted(&Graph::None, "none")?
+            }),
         },
     }
 }
 
-/// The model of a graph's name, or what config and tensors tell; `None` where nothing does.
-fn model<'d>(
-    db: &'d Db,
-    name: &str,
-    side: &Opened,
-    base: &Opened,
-) -> Result<Option<(Model<'d>, String)>, Failure> {
+/// What config and tensors tell of the model of a checkpoint.
+enum Told<'d> {
+    /// The model, and the name of its graph.
+    Model(Model<'d>, String),
+    /// Nothing; and what speaks against the model that they resemble, if they do one.
+    Nothing(Option<CompareNote>),
+}
+
+/// The model of a graph's name, or what config and tensors tell.
+fn model<'d>(db: &'d Db, name: &str, side: &Opened, base: &Opened) -> Result<Told<'d>, Failure> {
     let fail = |e: ModelError| input(e.to_string());
     let configs = [&side.files, &base.files];
     if name == "auto" {
@@ -523,7 +551,7 @@ fn model<'d>(
             match Model::load(db, config.clone(), files.root.as_deref()) {
                 Ok(model) if model.root.is_some() => {
                     let name = model.architecture.to_string();
-                    return Ok(Some((model, name)));
+                    return Ok(Told::Model(model, name));
                 }
                 Ok(_) | Err(ModelError::NoArchitecture(_)) => {}
                 Err(e) => return Err(fail(e)),
@@ -534,6 +562,7 @@ fn model<'d>(
     let weights = &side.headers.weights;
     let named = weights.weights.iter();
     let tensors = Tensors::new(named.map(|weight| (&*weight.name, weight.shape.as_deref())));
+    let mut nearest: Option<(&str, Vec<Finding>)> = None;
     for graph in graphs
         .iter()
         .filter(|graph| name == "auto" || *graph.name == *name)
@@ -554,27 +583,57 @@ fn model<'d>(
         let mut resembling = None;
         for class in &graph.classes {
             let model = Model::load(db, config.clone(), Some(class)).map_err(fail)?;
-            if fits(&model, &side.headers).unwrap_or(false) {
-                return Ok(Some((model, graph.name.to_string())));
+            match contradictions(&model, &side.headers) {
+                Ok(found) if found.is_empty() => {
+                    return Ok(Told::Model(model, graph.name.to_string()));
+                }
+                Ok(found)
+                    if nearest
+                        .as_ref()
+                        .is_none_or(|(_, least)| found.len() < least.len()) =>
+                {
+                    nearest = Some((&graph.name, found));
+                }
+                _ => {}
             }
             resembling.get_or_insert(model);
         }
-        if name != "auto" {
-            return Ok(resembling.map(|model| (model, graph.name.to_string())));
+        if let Some(model) = resembling.filter(|_| name != "auto") {
+            return Ok(Told::Model(model, graph.name.to_string()));
         }
     }
     if name == "auto" {
-        return Ok(None);
+        return Ok(Told::Nothing(
+            nearest.map(|(graph, found)| resembled(graph, &found)),
+        ));
     }
     if let Some(known) = source::Catalog::embedded().get(name) {
         let model = Model::load(db, known.config, known.root.as_deref()).map_err(fail)?;
-        return Ok(Some((model, name.to_string())));
+        return Ok(Told::Model(model, name.to_string()));
     }
     let known: Vec<&str> = graphs.iter().map(|graph| &*graph.name).collect();
     Err(usage(format!(
         "--graph {name} is not known; there are auto, none, sequential, {}, and the ids of the catalog",
         known.join(", ")
     )))
+}
+
+/// A note of what speaks against a graph.
+fn resembled(graph: &str, found: &[Finding]) -> CompareNote {
+    let reasons: Vec<&str> = found
+        .iter()
+        .map(|finding| finding.message.as_str())
+        .collect();
+    CompareNote {
+        code: "resembles",
+        path: found
+            .first()
+            .map_or_else(String::new, |finding| finding.path.clone()),
+        message: format!(
+            "its tensors resemble those of {graph}, but there are {}; --graph {graph} takes them for it",
+            reasons.join("; ")
+        ),
+    }
 }
 
 fn merged(told: Object, beside: Option<&Object>) -> Arc<Object> {

@@ -39,11 +39,7 @@ pub(super) fn macs(plan: &Plan, counted: Option<&Counted>) -> Macs {
     let (density, live_nnz) = match counted {
         None => (elements, elements),
         Some(c) => {
-            let on_null: u64 = plan
-                .null_in
-                .iter()
-                .filter_map(|channel| c.per_input.get(channel))
-                .sum();
+            let on_null = c.per_input.sum(&plan.null_in);
             (u128::from(c.nnz), u128::from(c.nnz.saturating_sub(on_null)))
         }
     };
@@ -68,7 +64,7 @@ fn scaled(whole: u128, part: u128, of: u128) -> u128 {
 
 /// Weights between live inputs and live outputs, group by group.
 fn structured_weights(plan: &Plan) -> u128 {
-    let groups = plan.meant.groups.max(1);
+    let groups = plan.meant.form.groups.max(1);
     let (rows, inputs) = (plan.shape[0], plan.shape[1]);
     let taps: u128 = plan.shape[2..]
         .iter()

@@ -3,13 +3,14 @@
 //! By a graph: the model's tree with null channels from its `forward` statements; a plain sequence of layers in the order of
 //! the file; or none, where every matrix stands for itself.
 
-use super::scanned::{Meant, Scanned};
+use super::held::{Meant, Piece};
+use super::scanned::Scanned;
 use crate::channels::Channels;
 use crate::checkpoint::{CheckpointError, batches};
 use crate::db::{Db, RowKind};
-use crate::flow::{self, Layer as Flowed, Rule};
+use crate::flow::{self, Form, Layer as Flowed, Rule};
 use crate::model::{Node, Tree, path_below};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 /// A layer of one checkpoint, before anything is counted.
@@ -45,7 +46,6 @@ pub(super) struct OfTree {
 pub(super) fn of_tree<'e>(
     db: &'e Db,
     tree: &Tree<'e>,
-    places: &HashMap<String, Vec<usize>>,
     rule: Rule,
     scanned: &mut Scanned<'_>,
     take: &mut Take<'_>,
@@ -57,19 +57,17 @@ pub(super) fn of_tree<'e>(
     };
     // Everything was scanned for the first rule; this asks vectors only.
     let other = flow::nulls(db, &tree.root, other_rule, scanned)?;
-    let mut differing = Vec::new();
     let mut walk = TreeWalk {
-        places,
         flowed: &found.layers,
+        other: &other.layers,
         scanned,
         planned: HashSet::new(),
-        take: &mut |plan, scanned| {
-            let apart = apart(&plan, &other.layers);
-            differing.extend(apart.map(|channels| (plan.name.clone(), channels)));
-            take(plan, scanned)
-        },
+        begun: BTreeMap::new(),
+        differing: Vec::new(),
+        take,
     };
     walk.node(&tree.root, "", 1)?;
+    let differing = walk.finish()?;
     let mut notes = Vec::new();
     if let Some(first) = found.unknown.first() {
         let message = format!(
@@ -81,27 +79,20 @@ pub(super) fn of_tree<'e>(
     Ok(OfTree { notes, differing })
 }
 
-/// How many null inputs of a layer the other rule sees differently, if any.
-fn apart(plan: &Plan, other: &HashMap<String, Flowed>) -> Option<usize> {
-    let names = [format!("{}.weight", plan.name), plan.name.clone()];
-    let twin = names.iter().find_map(|name| other.get(name))?;
-    let width = plan.null_in.width().min(twin.null_in.width());
-    let apart = (0..width)
-        .filter(|c| plan.null_in.contains(*c) != twin.null_in.contains(*c))
-        .count();
-    (apart > 0).then_some(apart)
-}
-
-struct TreeWalk<'w, 'h> {
-    places: &'w HashMap<String, Vec<usize>>,
+struct TreeWalk<'w, 'h, 't> {
     flowed: &'w HashMap<String, Flowed>,
+    /// The same by the other rule.
+    other: &'w HashMap<String, Flowed>,
     scanned: &'w mut Scanned<'h>,
     /// Numbers of the weights whose layers were taken: one that is tied counts where it stands first.
     planned: HashSet<usize>,
-    take: &'w mut Take<'w>,
+    /// Plans of weights that hold several tensors, by their numbers, and how many of those are still to come.
+    begun: BTreeMap<usize, (Plan, u64)>,
+    differing: Vec<(String, usize)>,
+    take: &'w mut Take<'t>,
 }
 
-impl TreeWalk<'_, '_> {
+impl TreeWalk<'_, '_, '_> {
     fn node(
         &mut self,
         node: &Rc<Node<'_>>,
@@ -109,17 +100,19 @@ impl TreeWalk<'_, '_> {
         calls: u128,
     ) -> Result<(), CheckpointError> {
         let calls = calls.saturating_mul(node.calls);
-        for work in node
-            .work
-            .iter()
-            .filter(|work| matches!(work.kind, RowKind::WeightMac))
-        {
-            let Some(operand) = work.operand else {
+        // Parts of a module may multiply the same tensor, as queries and keys of a fused projection.
+        let mut multiplied: Vec<(&str, u128)> = Vec::new();
+        for work in &node.work {
+            let Some(operand) = work.operand.filter(|_| *work.kind == RowKind::WeightMac) else {
                 continue;
             };
-            let tensor = path_below(path, operand);
-            let dense = work.count.saturating_mul(calls);
-            self.tensor(&tensor, dense)?;
+            match multiplied.iter_mut().find(|(known, _)| *known == operand) {
+                Some((_, count)) => *count = count.saturating_add(work.count),
+                None => multiplied.push((operand, work.count)),
+            }
+        }
+        for (operand, count) in multiplied {
+            self.tensor(&path_below(path, operand), count.saturating_mul(calls))?;
         }
         for (name, child) in &node.children {
             self.node(child, &path_below(path, name), calls)?;
@@ -129,90 +122,148 @@ impl TreeWalk<'_, '_> {
 
     /// The layers of one multiplied tensor: one, or one for each weight that the file keeps of it.
     fn tensor(&mut self, tensor: &str, dense: u128) -> Result<(), CheckpointError> {
-        let Some(numbers) = self
-            .places
-            .get(tensor)
-            .filter(|numbers| !numbers.is_empty())
-        else {
+        let Some(held) = self.scanned.held.get(tensor) else {
             return Ok(());
         };
+        let numbers: Vec<usize> = held.parts.iter().map(|part| part.number).collect();
         if numbers.iter().any(|number| self.planned.contains(number)) {
             return Ok(());
         }
-        let all: u128 = numbers
-            .iter()
-            .map(|n| u128::from(self.scanned.weight(*n).elements))
-            .sum();
-        for number in numbers {
-            let weight = self.scanned.weight(*number);
-            let share = u128::from(weight.elements);
-            let dense = dense.saturating_mul(share).checked_div(all).unwrap_or(0);
-            let flowed = self.flowed.get(tensor).filter(|_| numbers.len() == 1);
-            let stem = if numbers.len() == 1 {
-                tensor
-            } else {
-                &weight.name
+        let weights = &self.scanned.headers.weights.weights;
+        let flowed = self.flowed.get(tensor);
+        let pieces = flowed.and_then(|flowed| Some((flowed, held.pieces(flowed.form, weights)?)));
+        // Where nothing flows it still has the model's shape.
+        let whole = held.whole().map(|_| held.shape.clone());
+        let chunks = held.single().and_then(|(_, chunk)| Some(chunk?.1));
+        let sizes: Vec<u64> = numbers.iter().map(|n| weights[*n].elements).collect();
+        for (at, (number, dense)) in numbers.iter().zip(shares(dense, &sizes)).enumerate() {
+            let weight = &weights[*number];
+            let is_one = numbers.len() == 1 && chunks.is_none();
+            let layer = Weighed {
+                name: layer_name(if is_one { tensor } else { &weight.name }),
+                number: *number,
+                dense,
             };
-            let name = layer_name(stem);
-            let given = self
-                .scanned
-                .paths
-                .get(tensor)
-                .map(|(_, shape)| shape.clone());
-            let shape = given
-                .filter(|_| numbers.len() == 1)
-                .or_else(|| weight.shape.clone());
-            if let Some(plan) = plan(name, *number, shape, flowed, dense, self.scanned)? {
-                self.planned.insert(*number);
-                (self.take)(plan, self.scanned)?;
+            let plan = match &pieces {
+                Some((flowed, pieces)) => layer.in_flow(flowed, &pieces[at]),
+                None => {
+                    layer.alone(whole.clone().or_else(|| weight.shape.clone()), self.scanned)?
+                }
+            };
+            let Some(plan) = plan else {
+                continue;
+            };
+            if let (Some((_, pieces)), Some(other)) = (&pieces, self.other.get(tensor)) {
+                let apart = plan
+                    .null_in
+                    .count_apart(&pieces[at].inputs.of(&other.null_in));
+                if apart > 0 && !self.begun.contains_key(number) {
+                    self.differing.push((plan.name.clone(), apart));
+                }
             }
+            self.settle(plan, chunks.unwrap_or(1))?;
         }
         Ok(())
     }
+
+    /// Takes a plan as soon as all tensors are there that its weight holds.
+    fn settle(&mut self, plan: Plan, tensors: u64) -> Result<(), CheckpointError> {
+        let number = plan.number;
+        let (plan, missing) = match self.begun.remove(&number) {
+            Some((begun, missing)) => (begun.and(plan), missing),
+            None => (plan, tensors),
+        };
+        if missing > 1 {
+            self.begun.insert(number, (plan, missing - 1));
+            return Ok(());
+        }
+        self.planned.insert(number);
+        (self.take)(plan, self.scanned)
+    }
+
+    /// Takes the plans whose weights hold more than is multiplied.
+    fn finish(mut self) -> Result<Vec<(String, usize)>, CheckpointError> {
+        for (plan, _) in std::mem::take(&mut self.begun).into_values() {
+            (self.take)(plan, self.scanned)?;
+        }
+        Ok(self.differing)
+    }
 }
 
-fn plan(
+impl Plan {
+    /// Together with another tensor that the same weight holds.
+    fn and(self, other: Plan) -> Plan {
+        Plan {
+            dense: self.dense.saturating_add(other.dense),
+            null_in: self.null_in.and(&other.null_in),
+            null_out: self.null_out.or(&other.null_out),
+            ..self
+        }
+    }
+}
+
+/// A number in proportion to some sizes; the shares add up to it.
+fn shares(whole: u128, sizes: &[u64]) -> Vec<u128> {
+    let all: u128 = sizes.iter().map(|size| u128::from(*size)).sum();
+    let up_to = |part: u128| whole.saturating_mul(part).checked_div(all).unwrap_or(0);
+    let mut before = 0;
+    let share = |size: &u64| {
+        let from = up_to(before);
+        before += u128::from(*size);
+        up_to(before) - from
+    };
+    sizes.iter().map(share).collect()
+}
+
+/// A weight that is multiplied.
+struct Weighed {
     name: String,
     number: usize,
-    shape: Option<Box<[u64]>>,
-    flowed: Option<&Flowed>,
+    /// MACs without any zero.
     dense: u128,
-    scanned: &mut Scanned<'_>,
-) -> Result<Option<Plan>, CheckpointError> {
-    let Some(shape) = shape.filter(|shape| shape.len() >= 2) else {
-        return Ok(None);
-    };
-    let (groups, transposed) = flowed.map_or((1, false), |f| (f.groups.max(1), f.transposed));
-    let meant = Meant {
-        groups,
-        transposed,
-        shape: Some(shape.clone()),
-    };
-    let mut outward: Vec<u64> = shape.to_vec();
-    if transposed {
-        outward.swap(0, 1);
+}
+
+impl Weighed {
+    /// As the piece that it is of what the flow tells of.
+    fn in_flow(self, flowed: &Flowed, piece: &Piece) -> Option<Plan> {
+        Some(Plan {
+            shape: piece.meant.outward()?,
+            meant: piece.meant.clone(),
+            spatial: flowed.spatial,
+            null_in: piece.inputs.of(&flowed.null_in),
+            null_out: piece.own.spread(&piece.rows.of(&flowed.null_out)),
+            name: self.name,
+            number: self.number,
+            dense: self.dense,
+        })
     }
-    let inputs = usize::try_from(outward[1])
-        .unwrap_or(usize::MAX)
-        .saturating_mul(groups);
-    let (null_in, null_out) = match flowed {
-        Some(flowed) => (flowed.null_in.clone(), flowed.null_out.clone()),
-        None => {
-            let none = Channels::none(inputs);
-            let null = scanned.rows_without_live_inputs(number, &meant, &none)?;
-            (none, null.unwrap_or_else(|| Channels::none(0)))
-        }
-    };
-    Ok(Some(Plan {
-        name,
-        number,
-        meant,
-        shape: outward,
-        spatial: flowed.and_then(|flowed| flowed.spatial),
-        dense,
-        null_in,
-        null_out,
-    }))
+
+    /// As a matrix or convolution of its own, which no null channel reaches.
+    fn alone(
+        self,
+        shape: Option<Box<[u64]>>,
+        scanned: &mut Scanned<'_>,
+    ) -> Result<Option<Plan>, CheckpointError> {
+        let meant = Meant {
+            form: Form::MATRIX,
+            shape,
+        };
+        let Some(shape) = meant.outward() else {
+            return Ok(None);
+        };
+        let null_in = Channels::none(usize::try_from(shape[1]).unwrap_or(usize::MAX));
+        let null_out = scanned.rows_without_live_inputs(self.number, &meant, &null_in)?;
+        Ok(Some(Plan {
+            meant,
+            shape,
+            spatial: None,
+            null_in,
+            null_out: null_out.unwrap_or_else(|| Channels::none(0)),
+            name: self.name,
+            number: self.number,
+            dense: self.dense,
+        }))
+    }
 }
 
 /// Every matrix and convolution of the file for itself, at one position, by name.
@@ -223,9 +274,12 @@ pub(super) fn alone(scanned: &mut Scanned<'_>, take: &mut Take<'_>) -> Result<()
         scanned.look_ahead(batch)?;
         for number in batch {
             let weight = scanned.weight(*number);
-            let (name, shape) = (layer_name(&weight.name), weight.shape.clone());
-            let dense = weight.elements.into();
-            if let Some(plan) = plan(name, *number, shape, None, dense, scanned)? {
+            let layer = Weighed {
+                name: layer_name(&weight.name),
+                number: *number,
+                dense: weight.elements.into(),
+            };
+            if let Some(plan) = layer.alone(weight.shape.clone(), scanned)? {
                 take(plan, scanned)?;
             }
         }

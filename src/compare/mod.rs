@@ -5,12 +5,14 @@
 //! is consumed.
 //!
 //! - `layers.rs`: which weights are multiplied, with which null channels
+//! - `held.rs`: the stored weights that a tensor of a model is made of
 //! - `scanned.rs`: what the data says, scanned once; `told.rs`: the same from statistics
 //! - `bits.rs`: widths, each with its source
 //! - `counts.rs`: MACs and BOPs by every definition of [`crate::bops`]
 
 mod bits;
 mod counts;
+mod held;
 mod layers;
 mod scanned;
 mod told;
@@ -26,8 +28,9 @@ use crate::checkpoint::scan::{weight_error, zero_kinds};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::db::Db;
 use crate::flow::Rule;
-use crate::join::{Headers, locate};
+use crate::join::{Headers, Part, locate};
 use crate::model::{Asked, Model, ModelError, Node, Tree, path_below};
+use held::Held;
 use layers::{OfTree, Plan, Take};
 use scanned::Scanned;
 use std::collections::HashMap;
@@ -73,9 +76,9 @@ pub struct Layer {
     pub name: String,
     /// The number of its weight in the checkpoint.
     pub number: usize,
-    /// Its shape: [out, in of a group, taps ...].
+    /// Its shape: [out, in of a group, taps ...]. Of matrices that are one tensor, each is a group.
     pub shape: Vec<u64>,
-    /// Groups of a convolution.
+    /// Blocks that its channels fall into, each with weights of its own: groups of a convolution, experts.
     pub groups: usize,
     /// Height and width of its output, where it is an image.
     pub spatial: Option<(u64, u64)>,
@@ -186,8 +189,8 @@ pub fn count(
             let workload = model.workload(asked)?;
             let tree = model.expand(&workload)?;
             let places = locate(model, &tree, source.headers)?;
-            scanned.paths = paths(&tree, &places);
-            of_tree = layers::of_tree(db, &tree, &places, conventions.rule, &mut scanned, take)?;
+            scanned.held = held(&tree, places);
+            of_tree = layers::of_tree(db, &tree, conventions.rule, &mut scanned, take)?;
         }
     }
     layers.shrink_to_fit();
@@ -195,7 +198,7 @@ pub fn count(
     let mut notes = of_tree.notes;
     for number in &scanned.undecided {
         let message =
-            "its statistics list only rows of few inputs; a row that may be null counts as live"
+            "its statistics do not list what every row reads; what may be null counts as live"
                 .into();
         notes.push((scanned.weight(*number).name.to_string(), message));
     }
@@ -207,19 +210,15 @@ pub fn count(
     })
 }
 
-/// The tensors of a tree that one weight holds, with its number and the shape that the tree gives it.
-fn paths(
-    tree: &Tree<'_>,
-    places: &HashMap<String, Vec<usize>>,
-) -> HashMap<String, (usize, Box<[u64]>)> {
+/// The tensors of a tree that are in a file, by path.
+fn held(tree: &Tree<'_>, places: HashMap<String, Vec<Part>>) -> HashMap<String, Held> {
     let mut shapes = HashMap::new();
     shapes_of(&tree.root, "", &mut shapes);
-    let held = places
-        .iter()
-        .filter_map(|(path, numbers)| match numbers.as_slice() {
-            [number] => Some((path.clone(), (*number, shapes.remove(path)?))),
-            _ => None,
-        });
+    let places = places.into_iter();
+    let held = places.filter_map(|(path, parts)| {
+        let shape = shapes.remove(&path)?;
+        Some((path, Held { shape, parts }))
+    });
     held.collect()
 }
 
@@ -257,7 +256,7 @@ fn layer(
     );
     Ok(Layer {
         number: plan.number,
-        groups: plan.meant.groups,
+        groups: plan.meant.form.groups,
         spatial: plan.spatial,
         weight_bits,
         bits_source,

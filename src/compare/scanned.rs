@@ -1,37 +1,18 @@
 //! What a checkpoint's data says of the weights of a tree: asked for by path, scanned once.
 
+use super::held::{Held, Meant};
 use super::told;
 use crate::channels::Channels;
 use crate::checkpoint::packed::Weight;
 use crate::checkpoint::scan::{self, Statistics, Wanted};
 use crate::checkpoint::{CheckpointError, made};
-use crate::flow::Weights;
+use crate::flow::{Form, Weights};
 use crate::join::Headers;
 use crate::stats::{Facts, Stats, Told};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::rc::Rc;
-
-/// How the dimensions of a weight are meant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Meant {
-    pub groups: usize,
-    pub transposed: bool,
-    /// The shape that the model gives it.
-    pub shape: Option<Box<[u64]>>,
-}
-
-impl Meant {
-    /// As the file has it.
-    pub(super) fn as_stored(weight: &Weight) -> Meant {
-        Meant {
-            groups: 1,
-            transposed: false,
-            shape: weight.shape.clone(),
-        }
-    }
-}
 
 /// What counting needs of the statistics of a weight; a model has a hundred thousand.
 #[derive(Clone, Debug)]
@@ -41,8 +22,66 @@ pub(super) struct Counted {
     pub not_finite: u64,
     /// How many distinct values there are, if they are few.
     pub levels: Option<usize>,
-    pub per_row: Vec<u64>,
-    pub per_input: Vec<u64>,
+    pub per_row: Counts,
+    pub per_input: Counts,
+}
+
+impl Counted {
+    /// The most non-zeros that a row of each block can have over some inputs.
+    fn most_over(&self, inputs: &Channels, blocks: usize) -> Vec<u64> {
+        let blocks = blocks.max(1);
+        let of_block = inputs.width().div_ceil(blocks).max(1);
+        let area = (self.per_row.len() * of_block).max(1) as u64;
+        let taps = self.elements.div_ceil(area);
+        let mut most = vec![(0u64, 0u64); blocks];
+        for input in inputs.iter() {
+            let (by_taps, by_counts) = &mut most[input / of_block];
+            *by_taps = by_taps.saturating_add(taps);
+            *by_counts = by_counts.saturating_add(self.per_input.of(input));
+        }
+        most.into_iter()
+            .map(|(taps, counts)| taps.min(counts))
+            .collect()
+    }
+}
+
+/// Counts of channels, narrow where that is enough: many experts have hundreds of millions of channels.
+#[derive(Clone, Debug)]
+pub(super) enum Counts {
+    Narrow(Box<[u16]>),
+    Wide(Box<[u64]>),
+}
+
+impl Counts {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Counts::Narrow(counts) => counts.len(),
+            Counts::Wide(counts) => counts.len(),
+        }
+    }
+
+    /// The count of a channel; of one that is not told apart 0.
+    pub(super) fn of(&self, channel: usize) -> u64 {
+        match self {
+            Counts::Narrow(counts) => counts.get(channel).map_or(0, |count| (*count).into()),
+            Counts::Wide(counts) => counts.get(channel).map_or(0, |count| *count),
+        }
+    }
+
+    /// Those of a set of channels together.
+    pub(super) fn sum(&self, channels: &Channels) -> u64 {
+        channels.iter().map(|channel| self.of(channel)).sum()
+    }
+}
+
+impl From<Vec<u64>> for Counts {
+    fn from(counts: Vec<u64>) -> Counts {
+        let narrow = counts.iter().map(|count| u16::try_from(*count));
+        match narrow.collect() {
+            Ok(narrow) => Counts::Narrow(narrow),
+            Err(_) => Counts::Wide(counts.into()),
+        }
+    }
 }
 
 impl From<Statistics> for Counted {
@@ -52,8 +91,8 @@ impl From<Statistics> for Counted {
             nnz: statistics.nnz,
             not_finite: statistics.nan + statistics.infinite,
             levels: statistics.levels.count(),
-            per_row: statistics.per_row,
-            per_input: statistics.per_input,
+            per_row: statistics.per_row.into(),
+            per_input: statistics.per_input.into(),
         }
     }
 }
@@ -76,8 +115,8 @@ pub(super) struct Scanned<'h> {
     stats: Option<&'h Stats>,
     /// Weights of which statistics do not say all.
     pub undecided: BTreeSet<usize>,
-    /// Path of a tensor of the tree -> the number of the weight that holds it, and its shape.
-    pub paths: HashMap<String, (usize, Box<[u64]>)>,
+    /// Tensors of the tree by path.
+    pub held: HashMap<String, Held>,
     known: Known<Counted>,
     /// What statistics say of the weights that were asked about row by row.
     told: Known<Cow<'h, Told>>,
@@ -91,7 +130,7 @@ impl<'h> Scanned<'h> {
             headers: source.headers,
             stats: source.stats,
             undecided: BTreeSet::new(),
-            paths: HashMap::new(),
+            held: HashMap::new(),
             known: HashMap::new(),
             told: HashMap::new(),
             watch,
@@ -167,18 +206,21 @@ impl<'h> Scanned<'h> {
         let Some(counted) = self.counted(number, meant)? else {
             return Ok(None);
         };
+        let lacks_rows = counted.per_row.len() == 0;
+        let lacks_inputs = counted.per_input.len() == 0 && !null_in.is_empty();
+        if self.stats.is_some() && counted.nnz > 0 && (lacks_rows || lacks_inputs) {
+            self.undecided.insert(number);
+        }
         let rows = counted.per_row.len();
-        let mut null = Channels::of(rows, |row| counted.per_row[row] == 0);
+        let mut null = Channels::of(rows, |row| counted.per_row.of(row) == 0);
         if null_in.is_empty() {
             return Ok(Some(null));
         }
-        // A row that reads more non-zeros than all null inputs have reads a live one.
-        let on_null: u64 = null_in
-            .iter()
-            .filter_map(|channel| counted.per_input.get(channel))
-            .sum();
+        let most = counted.most_over(null_in, meant.form.groups);
+        let of_block = rows.div_ceil(most.len()).max(1);
         for row in 0..rows {
-            if null.contains(row) || counted.per_row[row] > on_null {
+            // A row with more non-zeros than null inputs can have reads a live one.
+            if null.contains(row) || counted.per_row.of(row) > most[row / of_block] {
                 continue;
             }
             if self.reads_no_live_input(number, meant, row, null_in)? {
@@ -241,8 +283,9 @@ fn told_in<'s>(facts: &'s Facts, meant: &Meant) -> Option<Cow<'s, Told>> {
 fn wanted(meant: &Meant) -> Wanted {
     Wanted {
         shape: meant.shape.clone(),
-        groups: meant.groups.max(1) as u64,
-        transposed: meant.transposed,
+        groups: meant.form.groups.max(1) as u64,
+        transposed: meant.form.transposed,
+        stacked: meant.form.stacked,
         ..Wanted::default()
     }
 }
@@ -254,54 +297,60 @@ impl Weights for Scanned<'_> {
         &mut self,
         tensor: &str,
         null_in: &Channels,
-        groups: usize,
-        transposed: bool,
+        form: Form,
     ) -> Result<Channels, CheckpointError> {
-        let Some((number, shape)) = self.paths.get(tensor).cloned() else {
+        let weights = &self.headers.weights.weights;
+        let Some(held) = self.held.get(tensor) else {
             return Ok(Channels::none(0));
         };
-        let rows = if transposed {
-            shape.get(1)
-        } else {
-            shape.first()
+        let (rows, _) = form.sides(&held.shape).unwrap_or_default();
+        let Some(pieces) = held.pieces(form, weights) else {
+            return Ok(Channels::none(rows));
         };
-        let rows = rows
-            .and_then(|rows| usize::try_from(*rows).ok())
-            .unwrap_or(0);
-        let meant = Meant {
-            groups,
-            transposed,
-            shape: Some(shape),
-        };
-        let null = self.rows_without_live_inputs(number, &meant, null_in)?;
-        Ok(null
-            .filter(|null| null.width() == rows)
-            .unwrap_or_else(|| Channels::none(rows)))
+        // Null is a row that is in no piece live.
+        let mut live = Channels::none(rows);
+        for piece in pieces {
+            let null_in = piece.inputs.of(null_in);
+            let null = self.rows_without_live_inputs(piece.number, &piece.meant, &null_in)?;
+            let null = piece.own.of(&null.unwrap_or_else(|| Channels::none(0)));
+            (0..piece.rows.len())
+                .filter(|row| !null.contains(*row))
+                .for_each(|row| live.insert(piece.rows.at(row)));
+        }
+        Ok(Channels::of(rows, |row| !live.contains(row)))
     }
 
     fn vector(&mut self, tensor: &str) -> Result<Option<Vec<f64>>, CheckpointError> {
-        let Some((number, shape)) = self.paths.get(tensor).cloned() else {
+        let Some(held) = self.held.get(tensor) else {
             return Ok(None);
         };
-        let meant = Meant {
-            groups: 1,
-            transposed: false,
-            shape: Some(shape),
+        let Some((number, chunk)) = held.single() else {
+            return Ok(None);
         };
-        if let Some(stats) = self.stats {
-            let told = stats.weights[number].data.as_ref();
-            let values = told.and_then(|told| told.values.as_ref());
-            return Ok(values.map(|values| values.iter().map(|x| x.0).collect()));
-        }
-        let mut values = Vec::new();
-        let rows = 0..u64::MAX;
-        let known = scan::values(
-            &self.headers.checkpoint,
-            self.weight(number),
-            &wanted(&meant),
-            rows,
-            &mut values,
-        )?;
-        Ok(known.then(|| values.into_iter().map(f64::from).collect()))
+        let values = match self.stats {
+            Some(stats) => {
+                let told = stats.weights[number].data.as_ref();
+                let values = told.and_then(|told| told.values.as_ref());
+                values.map(|values| values.iter().map(|x| x.0).collect())
+            }
+            None => {
+                let wanted = Wanted {
+                    shape: chunk.is_none().then(|| held.shape.clone()),
+                    ..Wanted::default()
+                };
+                let (checkpoint, weight) = (&self.headers.checkpoint, self.weight(number));
+                let mut values = Vec::new();
+                let known = scan::values(checkpoint, weight, &wanted, 0..u64::MAX, &mut values)?;
+                known.then(|| values.into_iter().map(f64::from).collect())
+            }
+        };
+        Ok(values.map(|values: Vec<f64>| match chunk {
+            None => values,
+            Some((run, of)) => {
+                let count = values.len() / (of.max(1) as usize);
+                let runs = values.chunks(count.max(1));
+                runs.skip(run as usize).take(1).flatten().copied().collect()
+            }
+        }))
     }
 }

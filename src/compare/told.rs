@@ -3,9 +3,9 @@
 //! What was taken knows rows (dimension 0) and inputs (dimension 1) of a tensor. Lists of what rows read give the rest; where
 //! a row reads too many inputs to list them, the answer is `None`, not a guess.
 
-use super::scanned::Meant;
+use super::held::Meant;
 use crate::channels::Channels;
-use crate::checkpoint::scan::{Levels, Statistics};
+use crate::checkpoint::scan::{Levels, MOST_CHANNELS, Statistics};
 use crate::stats::{Level, Listed, RowReads, Told};
 use std::ops::Range;
 
@@ -18,16 +18,26 @@ pub(super) fn statistics(told: &Told, meant: &Meant) -> Option<Statistics> {
     {
         return None;
     }
-    let grouped = meant.groups > 1;
-    let (per_row, per_input) = match (meant.transposed, grouped) {
+    let grouped = meant.form.groups > 1;
+    let (per_row, per_input) = match (meant.form.transposed, grouped) {
+        // Without them no row counts as null, and every non-zero as one on a live input.
+        (transposed, _) if meant.form.stacked => {
+            let (first, second) = (of_stack(told), across_stack(told));
+            let (rows, inputs) = if transposed {
+                (second, first)
+            } else {
+                (first, second)
+            };
+            (rows.unwrap_or_default(), inputs.unwrap_or_default())
+        }
         (false, false) => (told.per_row.clone(), told.per_input.clone()),
         (true, false) => (told.per_input.clone(), told.per_row.clone()),
         // Without it every non-zero counts as one on a live input: too many, never too few.
         (false, true) => (
             told.per_row.clone(),
-            columns(told, meant.groups).unwrap_or_default(),
+            columns(told, meant.form.groups).unwrap_or_default(),
         ),
-        (true, true) => (columns(told, meant.groups)?, told.per_row.clone()),
+        (true, true) => (columns(told, meant.form.groups)?, told.per_row.clone()),
     };
     let elements = told
         .shape
@@ -65,9 +75,7 @@ fn columns(told: &Told, groups: usize) -> Option<Vec<u64>> {
     let supports = told.supports.as_ref()?;
     let all = columns.checked_mul(groups)?;
     // A header may claim any size; what rows read bounds what is made.
-    if supports.len() != rows.checked_mul(groups)?
-        || all as u64 > crate::checkpoint::scan::MOST_CHANNELS
-    {
+    if supports.len() != rows.checked_mul(groups)? || all as u64 > MOST_CHANNELS {
         return None;
     }
     let mut counts = vec![0u64; all];
@@ -84,6 +92,73 @@ fn columns(told: &Told, groups: usize) -> Option<Vec<u64>> {
     Some(counts)
 }
 
+/// A matrix of several that are one tensor.
+enum Matrix<'t> {
+    /// It has no zero.
+    Full,
+    /// The non-zeros of its rows, where they are listed.
+    Rows(&'t [Listed]),
+}
+
+/// The matrices of a tensor, in their order, with their sides; `None` of one where nothing more than its sum is known.
+fn matrices<'t>(told: &'t Told) -> Option<(impl Iterator<Item = Option<Matrix<'t>>>, (u64, u64))> {
+    let [count, rows, columns, ..] = *told.shape else {
+        return None;
+    };
+    let supports = told.supports.as_ref()?;
+    let longest = rows.max(columns).checked_mul(count)?;
+    if supports.len() as u64 != count
+        || told.per_row.len() as u64 != count
+        || longest > MOST_CHANNELS
+    {
+        return None;
+    }
+    let area = rows.checked_mul(columns)?;
+    let matrix = move |(reads, nnz): (&'t RowReads, &'t u64)| match reads {
+        _ if *nnz == area => Some(Matrix::Full),
+        RowReads::Listed(list) => Some(Matrix::Rows(list)),
+        RowReads::Many(_) => None,
+    };
+    Some((
+        supports.iter().zip(&told.per_row).map(matrix),
+        (rows, columns),
+    ))
+}
+
+/// Non-zeros of dimension 1 of each matrix of a tensor.
+fn of_stack(told: &Told) -> Option<Vec<u64>> {
+    let (matrices, (rows, columns)) = matrices(told)?;
+    let mut counts = Vec::new();
+    for matrix in matrices {
+        let first = counts.len();
+        match matrix? {
+            Matrix::Full => counts.resize(first + rows as usize, columns),
+            Matrix::Rows(list) => {
+                counts.resize(first + rows as usize, 0);
+                for Listed(row, count) in list {
+                    *counts.get_mut(first + *row as usize)? = (*count).into();
+                }
+            }
+        }
+    }
+    Some(counts)
+}
+
+/// Non-zeros of dimension 2 of each matrix of a tensor: known of those that have no zero, or nothing else.
+fn across_stack(told: &Told) -> Option<Vec<u64>> {
+    let (matrices, (rows, columns)) = matrices(told)?;
+    let mut counts = Vec::new();
+    for matrix in matrices {
+        let each = match matrix? {
+            Matrix::Full => rows,
+            Matrix::Rows([]) => 0,
+            Matrix::Rows(_) => return None,
+        };
+        counts.resize(counts.len() + columns as usize, each);
+    }
+    Some(counts)
+}
+
 /// Whether an output reads an input that is not null; `None` where that was not listed.
 pub(super) fn reads_live_input(
     told: &Told,
@@ -91,9 +166,12 @@ pub(super) fn reads_live_input(
     output: usize,
     null_in: &Channels,
 ) -> Option<bool> {
-    let (rows, columns) = sides(told, meant.groups)?;
+    if meant.form.stacked {
+        return reads_live_of_stack(told, meant, output, null_in);
+    }
+    let (rows, columns) = sides(told, meant.form.groups)?;
     let supports = told.supports.as_ref()?;
-    if meant.transposed {
+    if meant.form.transposed {
         let group = output.checked_div(columns)?;
         let inputs = group * rows..(group + 1) * rows;
         return column_reads(supports, inputs, output % columns, null_in);
@@ -112,6 +190,30 @@ pub(super) fn reads_live_input(
                 .count();
             (*count > null as u64).then_some(true)
         }
+    }
+}
+
+/// The same of matrices that are one tensor: one without any zero reads all of its inputs.
+fn reads_live_of_stack(
+    told: &Told,
+    meant: &Meant,
+    output: usize,
+    null_in: &Channels,
+) -> Option<bool> {
+    let (mut matrices, (rows, columns)) = matrices(told)?;
+    let (outputs, inputs) = if meant.form.transposed {
+        (columns as usize, rows as usize)
+    } else {
+        (rows as usize, columns as usize)
+    };
+    let number = output.checked_div(outputs)?;
+    match matrices.nth(number)?? {
+        Matrix::Full => {
+            let mut own = number * inputs..(number + 1) * inputs;
+            Some(own.any(|input| !null_in.contains(input)))
+        }
+        Matrix::Rows([]) => Some(false),
+        Matrix::Rows(_) => None,
     }
 }
 
@@ -139,12 +241,33 @@ fn column_reads(
 mod tests {
     use super::*;
     use crate::checkpoint::Checkpoint;
-    use crate::checkpoint::packed::{Settings, weights};
+    use crate::checkpoint::packed::{Settings, Weights, weights};
     use crate::checkpoint::scan::{self, Wanted, row_reads};
+    use crate::flow::Form;
     use crate::source::Folder;
-    use crate::stats::take;
+    use crate::stats::{Stats, take};
     use proptest::prelude::*;
     use safetensors::tensor::{Dtype, TensorView};
+    use std::path::PathBuf;
+
+    /// A checkpoint of one tensor in a file of that name, and its statistics.
+    fn file(
+        name: &str,
+        shape: Vec<usize>,
+        numbers: impl Iterator<Item = f32>,
+    ) -> (PathBuf, Checkpoint, Weights, Stats) {
+        let bytes: Vec<u8> = numbers.flat_map(f32::to_le_bytes).collect();
+        let view = TensorView::new(Dtype::F32, shape, &bytes).expect("a view");
+        let file = safetensors::serialize([("w", view)], None).expect("written");
+        let name = format!("bitcost-{name}-{}.safetensors", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, file).expect("written");
+        let files = Folder::of_file(&path).expect("there");
+        let checkpoint = Checkpoint::open(&files).expect("valid").expect("weights");
+        let weights = weights(&checkpoint, &Settings::default());
+        let stats = take(&checkpoint, &weights).expect("taken");
+        (path, checkpoint, weights, stats)
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
@@ -157,18 +280,10 @@ mod tests {
         ) {
             let shape = vec![groups * rows, columns, taps];
             let numbers = (0..shape.iter().product()).map(|at| f32::from(seed[at * 7 % 64] / 2));
-            let bytes: Vec<u8> = numbers.flat_map(f32::to_le_bytes).collect();
-            let view = TensorView::new(Dtype::F32, shape.clone(), &bytes).expect("a view");
-            let file = safetensors::serialize([("w", view)], None).expect("written");
-            let name = format!("bitcost-told-{}.safetensors", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            std::fs::write(&path, file).expect("written");
-            let files = Folder::of_file(&path).expect("there");
-            let checkpoint = Checkpoint::open(&files).expect("valid").expect("weights");
-            let weights = weights(&checkpoint, &Settings::default());
-            let stats = take(&checkpoint, &weights).expect("taken");
+            let (path, checkpoint, weights, stats) = file("told", shape, numbers);
             let told = stats.weights[0].data.as_ref().expect("plain");
-            let meant = Meant { groups, transposed, shape: weights.weights[0].shape.clone() };
+            let form = Form { groups, transposed, stacked: false };
+            let meant = Meant { form, shape: weights.weights[0].shape.clone() };
             let wanted = Wanted {
                 shape: meant.shape.clone(),
                 groups: groups as u64,
@@ -184,6 +299,58 @@ mod tests {
                 let reads = reads.expect("read").expect("plain");
                 let live = reads.iter().any(|input| !null.contains(input));
                 prop_assert_eq!(reads_live_input(told, &meant, row, &null), Some(live));
+            }
+            std::fs::remove_file(&path).expect("there");
+        }
+
+        #[test]
+        fn of_matrices_that_are_one_tensor_statistics_say_nothing_that_a_scan_does_not(
+            kinds in prop::collection::vec(0u8..3, 1..4),
+            (rows, columns) in (1usize..5, 1usize..5),
+            transposed in any::<bool>(),
+            seed in prop::collection::vec(any::<bool>(), 16),
+            null in any::<u64>(),
+        ) {
+            // A matrix is all zero, without a zero, or neither.
+            let shape = vec![kinds.len(), rows, columns];
+            let numbers = kinds.iter().flat_map(|kind| {
+                let number = |at: usize| u8::from(*kind == 1 || *kind == 2 && seed[at]);
+                (0..rows * columns).map(number).map(f32::from)
+            });
+            let (path, checkpoint, weights, stats) = file("stack", shape, numbers);
+            let told = stats.weights[0].data.as_ref().expect("plain");
+            let form = Form { groups: kinds.len(), transposed, stacked: true };
+            let meant = Meant { form, shape: weights.weights[0].shape.clone() };
+            let wanted = Wanted {
+                shape: meant.shape.clone(),
+                transposed,
+                stacked: true,
+                ..Wanted::default()
+            };
+            let scanned = scan::statistics(&checkpoint, &weights.weights[0], &wanted);
+            let scanned = scanned.expect("read").expect("plain");
+            let found = statistics(told, &meant).expect("told");
+            prop_assert_eq!((found.nnz, found.elements), (scanned.nnz, scanned.elements));
+            let (of_stack, across) = if transposed {
+                ((&found.per_input, &scanned.per_input), (&found.per_row, &scanned.per_row))
+            } else {
+                ((&found.per_row, &scanned.per_row), (&found.per_input, &scanned.per_input))
+            };
+            prop_assert_eq!(of_stack.0, of_stack.1);
+            let is_even = |kind: &u8| *kind < 2;
+            if kinds.iter().all(is_even) || !across.0.is_empty() {
+                prop_assert_eq!(across.0, across.1);
+            }
+            let null = Channels::of(scanned.per_input.len(), |channel| null >> channel & 1 == 1);
+            for row in 0..scanned.per_row.len() {
+                let reads = row_reads(&checkpoint, &weights.weights[0], row as u64, &wanted);
+                let reads = reads.expect("read").expect("plain");
+                let live = reads.iter().any(|input| !null.contains(input));
+                let told = reads_live_input(told, &meant, row, &null);
+                let kind = kinds[row / (scanned.per_row.len() / kinds.len())];
+                if is_even(&kind) || told.is_some() {
+                    prop_assert_eq!(told, Some(live));
+                }
             }
             std::fs::remove_file(&path).expect("there");
         }

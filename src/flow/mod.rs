@@ -25,19 +25,65 @@ pub enum Rule {
     Exact,
 }
 
+/// Most channels of a value that are followed; a config may claim any number.
+const MOST_FOLLOWED: usize = 1 << 28;
+
+/// How the dimensions of a weight are meant.
+///
+/// Rows and inputs of blocks stand one after the other: a block is a group of a convolution, or one of several matrices that
+/// are one tensor, as those of experts. The rows of a block read its inputs and no other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// How many blocks there are.
+    pub groups: usize,
+    /// Whether inputs come before rows: a weight that is [in, out].
+    pub transposed: bool,
+    /// Whether dimension 0 counts the blocks: a weight that is [blocks, out, in].
+    pub stacked: bool,
+}
+
+impl Form {
+    /// A weight that is [out, in].
+    pub const MATRIX: Form = Form {
+        groups: 1,
+        transposed: false,
+        stacked: false,
+    };
+
+    /// Rows and inputs of all blocks of a weight of this shape; `None` where it has too few dimensions, or more channels than
+    /// are followed.
+    pub fn sides(self, shape: &[u64]) -> Option<(usize, usize)> {
+        let side = |at: usize| usize::try_from(*shape.get(at)?).ok();
+        // Dimension 0 of a matrix or convolution has all blocks, dimension 1 one of them.
+        let (first, second) = if self.stacked {
+            let blocks = side(0)?;
+            (side(1)?.checked_mul(blocks)?, side(2)?.checked_mul(blocks)?)
+        } else {
+            (side(0)?, side(1)?.checked_mul(self.groups)?)
+        };
+        if first.max(second) > MOST_FOLLOWED {
+            return None;
+        }
+        Some(if self.transposed {
+            (second, first)
+        } else {
+            (first, second)
+        })
+    }
+}
+
 /// What is asked of the weights of a model, by their paths in the tree.
 pub trait Weights {
     /// Why a weight could not be read.
     type Error;
 
-    /// Rows whose weights are zero wherever the input is not null. A row is an output channel; of a transposed weight it is
-    /// a column. `null_in` are channels of the whole input, `groups` how many blocks it falls into.
+    /// Rows whose weights are zero wherever the input is not null. A row is an output channel; `null_in` are channels of the
+    /// inputs of all blocks.
     fn null_rows(
         &mut self,
         tensor: &str,
         null_in: &Channels,
-        groups: usize,
-        transposed: bool,
+        form: Form,
     ) -> Result<Channels, Self::Error>;
 
     /// The values of a vector: a bias, a gain, statistics of a norm; `None` where they are not at hand.

@@ -4,7 +4,7 @@
 //! a rule does not say is not known.
 
 use super::known::Known;
-use super::{Rule, Weights};
+use super::{Form, Rule, Weights};
 use crate::channels::Channels;
 use crate::value::Value;
 
@@ -16,7 +16,7 @@ pub(super) enum Given<'a> {
         positions: Option<usize>,
     },
     /// The path of a tensor of the module, and its shape.
-    Tensor { path: String, shape: Vec<usize> },
+    Tensor { path: String, shape: Vec<u64> },
     /// Anything else.
     Value(&'a Value),
 }
@@ -24,8 +24,7 @@ pub(super) enum Given<'a> {
 /// What a primitive found out about a layer on the way.
 pub(super) struct Seen {
     pub tensor: String,
-    pub groups: usize,
-    pub transposed: bool,
+    pub form: Form,
     pub null_in: Channels,
     pub null_out: Channels,
 }
@@ -55,10 +54,12 @@ pub(super) fn apply<W: Weights>(
         }
     };
     match name {
-        "linear" => layer(x, args, 2, 1, false, rule, weights),
-        "linear_transposed" => layer(x, args, 2, 1, true, rule, weights),
-        "conv1d" => layer(x, args, 7, int(5).unwrap_or(1), false, rule, weights),
-        "conv2d" => layer(x, args, 7, int(6).unwrap_or(1), false, rule, weights),
+        "linear" => layer(x, args, 2, Form::MATRIX, rule, weights),
+        "linear_transposed" => layer(x, args, 2, turned(Form::MATRIX), rule, weights),
+        "linear_stacked" => layer(x, args, 2, stack(args), rule, weights),
+        "linear_stacked_transposed" => layer(x, args, 2, turned(stack(args)), rule, weights),
+        "conv1d" => layer(x, args, 7, grouped(int(5)), rule, weights),
+        "conv2d" => layer(x, args, 7, grouped(int(6)), rule, weights),
         // f(0) = 0, or zeros among zeros.
         "keep" | "mean" | "pool2d" | "resize" | "subsample" | "at" | "length" | "tokens"
         | "grid" | "pad2d" => Ok((fitting(x.clone()), None)),
@@ -119,6 +120,16 @@ pub(super) fn apply<W: Weights>(
             }
             Ok((fitting(x.slice(first, count, runs)), None))
         }
+        "repeat" if is_times(width, x.width(), int(1)) => {
+            Ok((x.repeat_runs(x.width(), width / x.width()).into(), None))
+        }
+        // A sum is zero where all of its addends are.
+        "sum_runs" if is_times(x.width(), width, int(1)) => {
+            let n = x.width() / width;
+            let runs = (0..n).map(|run| x.part(run, n));
+            let nulls = runs.reduce(|sum, run| sum.and(&run));
+            Ok((nulls.map_or_else(|| Known::nothing(width), fitting), None))
+        }
         // A reshape to the channels there are is none.
         "channels" => Ok((fitting(x.clone()), None)),
         "flatten" => Ok((fitting(x.each(positions.unwrap_or(1))), None)),
@@ -143,6 +154,11 @@ pub(super) fn apply<W: Weights>(
     }
 }
 
+/// Whether `whole` channels are `n` runs of so many.
+fn is_times(whole: usize, run: usize, n: Option<usize>) -> bool {
+    run > 0 && n.and_then(|n| run.checked_mul(n)) == Some(whole)
+}
+
 /// Where the vector of an argument is 0; nowhere if there is no such vector of that width at hand.
 fn zeros<W: Weights>(
     given: Option<&Given<'_>>,
@@ -159,30 +175,56 @@ fn zeros<W: Weights>(
     })
 }
 
+/// The form of a convolution.
+fn grouped(groups: Option<usize>) -> Form {
+    Form {
+        groups: groups.unwrap_or(1).max(1),
+        ..Form::MATRIX
+    }
+}
+
+/// The form of several matrices that are one tensor, which stands in argument 1.
+fn stack(args: &[Given<'_>]) -> Form {
+    let blocks = match args.get(1) {
+        Some(Given::Tensor { shape, .. }) => shape.first().copied(),
+        _ => None,
+    };
+    let blocks = blocks.and_then(|blocks| usize::try_from(blocks).ok());
+    Form {
+        stacked: true,
+        ..grouped(blocks)
+    }
+}
+
+/// The same with inputs before rows.
+fn turned(form: Form) -> Form {
+    Form {
+        transposed: true,
+        ..form
+    }
+}
+
 /// A layer: weights in argument 1, a bias in argument `bias_at`.
 fn layer<W: Weights>(
     x: &Channels,
     args: &[Given<'_>],
     bias_at: usize,
-    groups: usize,
-    transposed: bool,
+    form: Form,
     rule: Rule,
     weights: &mut W,
 ) -> Result<(Known, Option<Seen>), W::Error> {
     let Some(Given::Tensor { path, shape }) = args.get(1) else {
         return Ok((Known::nothing(0), None));
     };
-    let (rows, inputs) = match (transposed, shape.first(), shape.get(1)) {
-        (false, Some(rows), Some(inputs)) => (*rows, inputs.saturating_mul(groups)),
-        (true, Some(inputs), Some(rows)) => (*rows, *inputs),
-        _ => return Ok((Known::nothing(0), None)),
+    let Some((rows, inputs)) = form.sides(shape) else {
+        return Ok((Known::nothing(0), None));
     };
     let null_in = if x.width() == inputs {
         x.clone()
     } else {
         Channels::none(inputs)
     };
-    let null_out = weights.null_rows(path, &null_in, groups, transposed)?;
+    let null_out = weights.null_rows(path, &null_in, form)?;
     let passed = match (rule, args.get(bias_at)) {
         // A row of zeros leaves its bias everywhere.
         (Rule::Exact, Some(Given::Tensor { path, .. })) if !null_out.is_empty() => {
@@ -194,8 +236,7 @@ fn layer<W: Weights>(
     };
     let seen = Seen {
         tensor: path.clone(),
-        groups,
-        transposed,
+        form,
         null_in,
         null_out,
     };

@@ -6,7 +6,7 @@
 
 use super::known::Known;
 use super::rules::{self, Given, Seen};
-use super::{Rule, Weights};
+use super::{Form, MOST_FOLLOWED, Rule, Weights};
 use crate::channels::Channels;
 use crate::db::{Children, Db};
 use crate::formula::{Binary, Expr, Kind, Statement};
@@ -18,10 +18,8 @@ use std::rc::Rc;
 /// What is known of a layer's channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// How many blocks its input falls into.
-    pub groups: usize,
-    /// Whether its weight is stored as [in, out].
-    pub transposed: bool,
+    /// How its weight is meant.
+    pub form: Form,
     /// Height and width of what it gives, where it gives images.
     pub spatial: Option<(u64, u64)>,
     /// Input channels that are null at every call.
@@ -285,7 +283,7 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
         let width = flow
             .c
             .and_then(|c| usize::try_from(c).ok())
-            .filter(|c| *c <= 1 << 28)
+            .filter(|c| *c <= MOST_FOLLOWED)
             .unwrap_or(0);
         let given: Vec<Given<'_>> = got.iter().map(given).collect();
         let (known, seen) = rules::apply(name.as_str(), &given, width, self.rule, self.weights)?;
@@ -300,8 +298,7 @@ impl<'e, W: Weights> Walk<'_, 'e, W> {
         let side = |size: Option<i128>| size.and_then(|size| u64::try_from(size).ok());
         let layer = Layer {
             spatial: side(output.h).zip(side(output.w)),
-            groups: seen.groups,
-            transposed: seen.transposed,
+            form: seen.form,
             null_in: seen.null_in,
             null_out: seen.null_out,
         };
@@ -340,7 +337,7 @@ fn given(got: &Got) -> Given<'_> {
             path: path.clone(),
             shape: shape
                 .iter()
-                .map(|side| usize::try_from(*side).unwrap_or(usize::MAX))
+                .map(|side| u64::try_from(*side).unwrap_or(u64::MAX))
                 .collect(),
         },
         Got::Value(value) => Given::Value(value),

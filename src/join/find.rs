@@ -22,8 +22,52 @@ pub(super) struct Found {
     pub padding: Padding,
     /// The name under which it was found.
     pub name: String,
-    /// The weights that make it up, by their numbers.
-    pub numbers: Vec<usize>,
+    /// The weights that make it up.
+    pub parts: Vec<Part>,
+}
+
+/// A stored weight that holds a tensor of the tree, or a part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its number in [`Weights::weights`].
+    pub number: usize,
+    /// Where in the tensor it lies; `None` where headers do not tell.
+    pub extent: Option<Extent>,
+}
+
+/// Where in a tensor of the tree a stored weight lies. It fills the dimensions that are not named here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Which item of dimension 0 it is, where it lacks that dimension.
+    pub item: Option<usize>,
+    /// The dimension of the tensor along which weights lie one after the other.
+    pub along: usize,
+    /// Where this one begins there.
+    pub begin: u64,
+    /// Whether its last two dimensions are exchanged in the tensor.
+    pub transposed: bool,
+    /// Which of how many equal runs of its dimension 0 is the tensor's, where it holds more.
+    pub chunk: Option<(u64, u64)>,
+}
+
+impl Extent {
+    /// All of it.
+    pub const WHOLE: Extent = Extent {
+        item: None,
+        along: 0,
+        begin: 0,
+        transposed: false,
+        chunk: None,
+    };
+}
+
+impl Found {
+    /// What makes another shape lies nowhere in the tensor.
+    pub(super) fn forget_extents(&mut self) {
+        let parts = self.parts.iter_mut();
+        let others = parts.filter(|part| part.extent != Some(Extent::WHOLE));
+        others.for_each(|part| part.extent = None);
+    }
 }
 
 /// The weights of a checkpoint, and which of them the tree has.
@@ -89,7 +133,10 @@ impl<'w> Finder<'w> {
             shape: shape_of(weight),
             padding: weight.padding,
             name: weight.name.to_string(),
-            numbers: vec![number],
+            parts: vec![Part {
+                number,
+                extent: Some(Extent::WHOLE),
+            }],
         })
     }
 
@@ -131,21 +178,26 @@ impl<'w> Finder<'w> {
                     .collect()
             })
             .collect();
-        let parts = match join {
+        let chunks = match join {
             Join::Chunk { of, .. } => of.into(),
             _ => 1,
         };
+        let extents = shapes.as_ref().and_then(|shapes| extents(shapes, join));
+        let parts = all.iter().enumerate().map(|(at, number)| Part {
+            number: *number,
+            extent: extents.as_ref().map(|extents| extents[at]),
+        });
         Some(Found {
-            stored: self.stored(&weights, parts),
+            stored: self.stored(&weights, chunks),
             shape: shapes.and_then(|shapes| joined_shape(&shapes, join)),
             padding: Padding::None,
             name: weights.first()?.name.to_string(),
-            numbers: all,
+            parts: parts.collect(),
         })
     }
 
-    /// What several stored weights are together, or one part of `parts` equal ones.
-    fn stored(&mut self, weights: &[&Weight], parts: u128) -> Rc<Stored> {
+    /// What several stored weights are together, or one of `chunks` equal parts of one.
+    fn stored(&mut self, weights: &[&Weight], chunks: u128) -> Rc<Stored> {
         let first = weights[0];
         let same = |field: fn(&Weight) -> &str| weights.iter().all(|w| field(w) == field(first));
         let sum =
@@ -169,8 +221,8 @@ impl<'w> Finder<'w> {
         let stored = Stored {
             scheme: self.text(scheme),
             label: self.text(label),
-            elements: sum(|w| w.elements) / parts,
-            bytes: sum(|w| w.bytes).div_ceil(parts),
+            elements: sum(|w| w.elements) / chunks,
+            bytes: sum(|w| w.bytes).div_ceil(chunks),
             code_bits,
             activation_bits: weights.iter().filter_map(|w| w.activation_bits).max(),
         };
@@ -317,6 +369,40 @@ fn joined_shape(shapes: &[Vec<Vec<u128>>], join: Join) -> Option<Vec<u128>> {
     }
 }
 
+/// Where in the tensor that they make stored shapes lie, path by path; `None` where they make none.
+fn extents(shapes: &[Vec<Vec<u128>>], join: Join) -> Option<Vec<Extent>> {
+    let mut chunk = None;
+    let (along, is_stack, transposed) = match join {
+        Join::Same => (0, false, false),
+        Join::Transposed => (0, false, true),
+        Join::Concatenated(along) => (along, false, false),
+        // Stacks one after the other along their own dimension would number items anew.
+        Join::Stacked {
+            concat: Some(0), ..
+        } => return None,
+        Join::Stacked { concat, transposed } => (concat.unwrap_or(0), true, transposed),
+        Join::Chunk { number, of } => {
+            chunk = Some((number, of));
+            (0, false, false)
+        }
+    };
+    joined_shape(shapes, join)?;
+    let mut begin = 0u64;
+    let mut extents = Vec::new();
+    for items in shapes {
+        extents.extend((0..items.len()).map(|number| Extent {
+            item: is_stack.then_some(number),
+            along,
+            begin,
+            transposed,
+            chunk,
+        }));
+        let own = joined_shape(std::slice::from_ref(items), join)?;
+        begin = begin.checked_add(u64::try_from(*own.get(along)?).ok()?)?;
+    }
+    Some(extents)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,6 +441,50 @@ mod tests {
             transposed: false,
         };
         check(&[&[&[4, 6], &[4, 5]]], join, None);
+    }
+
+    #[test]
+    fn parts_lie_one_after_the_other() {
+        let extent = |item: Option<usize>, along: usize, begin: u64| Extent {
+            item,
+            along,
+            begin,
+            ..Extent::WHOLE
+        };
+        let experts = [vec![vec![6, 4]; 2], vec![vec![5, 4]; 2]];
+        let stacked = Join::Stacked {
+            concat: Some(1),
+            transposed: false,
+        };
+        let all = [(0, 0), (1, 0), (0, 6), (1, 6)].map(|(e, begin)| extent(Some(e), 1, begin));
+        assert_eq!(extents(&experts, stacked).as_deref(), Some(&all[..]));
+        let rows = [vec![vec![4, 3]], vec![vec![2, 3]]];
+        let all = [extent(None, 0, 0), extent(None, 0, 4)];
+        assert_eq!(
+            extents(&rows, Join::Concatenated(0)).as_deref(),
+            Some(&all[..])
+        );
+        // As [in, out], so what is exchanged begins after three of the rows that the file has.
+        let turned = Join::Stacked {
+            concat: Some(2),
+            transposed: true,
+        };
+        let experts = [vec![vec![3, 4]], vec![vec![3, 4]]];
+        let second = extents(&experts, turned).map(|all| all[1]);
+        assert_eq!(
+            second,
+            Some(Extent {
+                transposed: true,
+                ..extent(Some(0), 2, 3)
+            })
+        );
+        // A weight of 4 rows holds two tensors.
+        let chunk = Join::Chunk { number: 1, of: 2 };
+        let second = Extent {
+            chunk: Some((1, 2)),
+            ..Extent::WHOLE
+        };
+        assert_eq!(extents(&rows[..1], chunk), Some(vec![second]));
     }
 
     #[test]

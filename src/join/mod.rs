@@ -21,6 +21,7 @@ use crate::model::{Asked, Model, ModelError, Node, Stored, Tree, path_below};
 use crate::source::Files;
 use crate::units;
 use crate::value::Object;
+pub use find::{Extent, Part};
 use find::{Finder, Found};
 use names::{Level, Place, places};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -150,41 +151,34 @@ pub fn join<'e>(
     Ok(Joined { tree, findings })
 }
 
-/// Whether a model is the one of a checkpoint: every parameter is there in its shape, and no tensor besides.
-pub fn fits(model: &Model<'_>, headers: &Headers) -> Result<bool, ModelError> {
+/// What speaks against a model being the one of a checkpoint: parameters that are not there or in another shape, tensors
+/// besides.
+pub fn contradictions(model: &Model<'_>, headers: &Headers) -> Result<Vec<Finding>, ModelError> {
     let tree = model.expand(&model.workload(&Asked::default())?)?;
-    let joined = join(model, tree, headers, 1)?;
-    Ok(!joined.findings.iter().any(|finding| finding.mismatch))
+    let mut findings = join(model, tree, headers, 1)?.findings;
+    findings.retain(|finding| finding.mismatch);
+    Ok(findings)
 }
 
-/// Which weights of a checkpoint hold each tensor and buffer of a tree, by path: their numbers in [`Weights::weights`].
-/// Several hold a tensor that the file has in parts, none one that it lacks; tied tensors share theirs.
+/// Which weights of a checkpoint hold each tensor and buffer of a tree, by path. Several hold a tensor that the file has in
+/// parts, none one that it lacks; tied tensors share theirs.
 pub fn locate(
     model: &Model<'_>,
     tree: &Tree<'_>,
     headers: &Headers,
-) -> Result<HashMap<String, Vec<usize>>, ModelError> {
+) -> Result<HashMap<String, Vec<Part>>, ModelError> {
     let children: Vec<&str> = tree.root.children.iter().map(|(name, _)| &**name).collect();
     let mut finder = Finder::new(&headers.weights, &children);
     let mut survey = Survey::new(model, &mut finder)?;
     survey.node(&tree.root, "", &mut String::new(), &mut Vec::new())?;
-    let tensors = survey.paths.into_iter().zip(survey.numbers);
-    let buffers = survey
-        .buffers
-        .into_iter()
-        .map(|(path, number)| (path, vec![number]));
-    let mut places: HashMap<String, Vec<usize>> = tensors.chain(buffers).collect();
+    let tensors = survey.paths.into_iter().zip(survey.parts);
+    let mut places: HashMap<String, Vec<Part>> = tensors.chain(survey.buffers).collect();
     for _ in 0..tree.tied.len() {
         for (tensor, original) in &tree.tied {
-            let held = |path: &str| {
-                places
-                    .get(path)
-                    .filter(|numbers| !numbers.is_empty())
-                    .cloned()
-            };
+            let held = |path: &str| places.get(path).filter(|parts| !parts.is_empty()).cloned();
             match (held(tensor), held(original)) {
-                (None, Some(numbers)) => places.insert(tensor.to_string(), numbers),
-                (Some(numbers), None) => places.insert(original.to_string(), numbers),
+                (None, Some(parts)) => places.insert(tensor.to_string(), parts),
+                (Some(parts), None) => places.insert(original.to_string(), parts),
                 _ => None,
             };
         }
@@ -198,9 +192,9 @@ struct Survey<'s, 'w, 'e> {
     conventions: &'s Conventions,
     found: Vec<Option<Rc<Stored>>>,
     paths: Vec<String>,
-    /// The numbers of the weights that hold each tensor, and where buffers are found.
-    numbers: Vec<Vec<usize>>,
-    buffers: Vec<(String, usize)>,
+    /// The weights that hold each tensor, and those of the buffers that are found.
+    parts: Vec<Vec<Part>>,
+    buffers: Vec<(String, Vec<Part>)>,
     /// Path, shape in the model, shape in the file.
     shapes: Vec<(String, Vec<u128>, String)>,
     /// Patterns of tensors that the file may hold besides, with what they are.
@@ -220,7 +214,7 @@ impl<'s, 'w, 'e> Survey<'s, 'w, 'e> {
             conventions: model.db.stored_conventions()?,
             found: Vec::new(),
             paths: Vec::new(),
-            numbers: Vec::new(),
+            parts: Vec::new(),
             buffers: Vec::new(),
             shapes: Vec::new(),
             extras: Vec::new(),
@@ -238,20 +232,21 @@ impl<'s, 'w, 'e> Survey<'s, 'w, 'e> {
         let on_disk = node.entry.map(|entry| &entry.on_disk);
         levels.push(Level { name, on_disk });
         for tensor in &node.tensors {
-            let found = self
+            let mut found = self
                 .finder
                 .find(&places(levels, &tensor.name, self.conventions));
             let whole = path_below(path, &tensor.name);
-            if let Some(found) = &found
+            if let Some(found) = &mut found
                 && let Some(other) = other_shape(found, &tensor.shape, tensor.elements)
             {
+                found.forget_extents();
                 self.shapes
                     .push((whole.clone(), tensor.shape.clone(), other));
             }
-            self.numbers.push(
+            self.parts.push(
                 found
                     .as_ref()
-                    .map_or_else(Vec::new, |found| found.numbers.clone()),
+                    .map_or_else(Vec::new, |found| found.parts.clone()),
             );
             self.found.push(found.map(|found| found.stored));
             self.paths.push(whole);
@@ -261,8 +256,9 @@ impl<'s, 'w, 'e> Survey<'s, 'w, 'e> {
             let found = self
                 .finder
                 .find(&places(levels, &buffer.name, self.conventions));
-            if let Some([number]) = found.as_ref().map(|found| found.numbers.as_slice()) {
-                self.buffers.push((path_below(path, &buffer.name), *number));
+            if let Some(found) = found.filter(|found| found.parts.len() == 1) {
+                self.buffers
+                    .push((path_below(path, &buffer.name), found.parts));
             }
         }
         self.extras_of(node, levels)?;

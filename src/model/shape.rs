@@ -198,6 +198,16 @@ pub const PRIMITIVES: &[Primitive] = &[
         },
     },
     Primitive {
+        name: "linear_stacked",
+        doc: "linear_stacked(x, weight, bias): weight is [n, out, in], a matrix for each of n equal runs of channels",
+        shape: |a| stacked(a, 1),
+    },
+    Primitive {
+        name: "linear_stacked_transposed",
+        doc: "linear_stacked_transposed(x, weight, bias): weight is [n, in, out]",
+        shape: |a| stacked(a, 2),
+    },
+    Primitive {
         name: "linear_transposed",
         doc: "linear_transposed(x, weight, bias): weight is [in, out]",
         shape: |a| {
@@ -253,6 +263,11 @@ pub const PRIMITIVES: &[Primitive] = &[
         shape: same,
     },
     Primitive {
+        name: "repeat",
+        doc: "repeat(x, n): the channels n times, side by side",
+        shape: repeat,
+    },
+    Primitive {
         name: "resize",
         doc: "resize(x, h, w)",
         shape: |a| {
@@ -304,6 +319,11 @@ pub const PRIMITIVES: &[Primitive] = &[
         name: "subsample",
         doc: "subsample(x, n): every n-th row and column",
         shape: subsample,
+    },
+    Primitive {
+        name: "sum_runs",
+        doc: "sum_runs(x, n): n equal runs of channels added up",
+        shape: sum_runs,
     },
     Primitive {
         name: "tokens",
@@ -570,6 +590,35 @@ fn subsample(a: &Args<'_>) -> Result<Flow, String> {
         w: x.w.map(every),
         ..x
     })
+}
+
+fn repeat(a: &Args<'_>) -> Result<Flow, String> {
+    let (x, n) = (a.flow(0)?, a.int(1)?);
+    Ok(Flow {
+        c: x.c.map(|c| c * n),
+        ..x
+    })
+}
+
+/// A linear layer of several matrices; `rows` is the dimension of their outputs.
+fn stacked(a: &Args<'_>, rows: usize) -> Result<Flow, String> {
+    let sides = [a.dim(1, 0)?, a.dim(1, 1)?, a.dim(1, 2)?];
+    let c = sides[0].checked_mul(sides[rows]);
+    Ok(Flow {
+        c: Some(c.ok_or("too many channels")?),
+        ..a.flow(0)?
+    })
+}
+
+fn sum_runs(a: &Args<'_>) -> Result<Flow, String> {
+    let (x, n) = (a.flow(0)?, a.int(1)?);
+    match x.c {
+        Some(c) if n < 1 || c % n != 0 => Err(format!("{c} channels are not {n} equal runs")),
+        c => Ok(Flow {
+            c: c.map(|c| c / n),
+            ..x
+        }),
+    }
 }
 
 fn tokens(a: &Args<'_>) -> Result<Flow, String> {

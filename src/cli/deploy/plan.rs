@@ -16,7 +16,7 @@ use crate::checkpoint::packed::Weight;
 use crate::db::Db;
 use crate::formula::{Budget, did_you_mean};
 use crate::glob::matches;
-use crate::join::locate;
+use crate::join::{Part, locate};
 use crate::model::{Asked, Model, ModelError, Node, Status, Tree, path_below};
 use crate::units::{clipped, counted};
 use crate::value::{Object, Value};
@@ -305,13 +305,13 @@ fn spares(name: &str, path: &str) -> bool {
 fn layer(
     source: &Input,
     linear: &Linear,
-    places: &HashMap<String, Vec<usize>>,
+    places: &HashMap<String, Vec<Part>>,
 ) -> Result<Result<Layer, String>, Failure> {
     let name = path_below(&linear.path, "weight");
-    let numbers = places.get(&name).map_or(&[][..], Vec::as_slice);
+    let parts = places.get(&name).map_or(&[][..], Vec::as_slice);
     let weights = &source.headers.weights.weights;
-    let [number] = *numbers else {
-        if numbers.is_empty() && source.kind == Kind::Folder {
+    let [Part { number, .. }] = *parts else {
+        if parts.is_empty() && source.kind == Kind::Folder {
             return Err(input(format!(
                 "{}: the model has the parameter `{}`, and no file holds it; --keep {} leaves the layer as it is",
                 source.files.file,
@@ -319,7 +319,7 @@ fn layer(
                 clipped(&linear.path, 160)
             )));
         }
-        let why = if numbers.is_empty() {
+        let why = if parts.is_empty() {
             "its weight is in no file"
         } else {
             "its weight is stored in parts"
@@ -350,7 +350,7 @@ fn layer(
     }
     let bias = places.get(&path_below(&linear.path, "bias"));
     let bias = match bias.map_or(&[][..], Vec::as_slice) {
-        [bias] => Some(weights[*bias].parts[0] as usize),
+        [bias] => Some(weights[bias.number].parts[0] as usize),
         _ => None,
     };
     Ok(Ok(Layer {
@@ -369,7 +369,7 @@ struct Candidates {
     /// Modules whose class nobody described: their layers cannot be told.
     unknown: Vec<String>,
     /// Which weights of the checkpoint hold each tensor.
-    places: HashMap<String, Vec<usize>>,
+    places: HashMap<String, Vec<Part>>,
 }
 
 /// A linear layer of the tree.
