@@ -151,7 +151,8 @@ impl Shared {
         tag: Tag,
     ) -> Result<Vec<Small>, MemoryError> {
         let span = usize::from(SPAN_UNITS[class]) * UNIT;
-        let take = |store: &mut Store| store.take_small(class, batch_of(class));
+        let batch = batch_of(class, self.config.cache_bytes);
+        let take = |store: &mut Store| store.take_small(class, batch);
         self.take(span, bytes, tag, take)
     }
 
@@ -206,7 +207,7 @@ impl Shared {
         for front in self.fronts.all() {
             let unused = front.lock().unload_all();
             let mut store = self.store();
-            unused.into_iter().for_each(|block| store.give_small(block));
+            unused.into_iter().for_each(|small| store.give_small(small));
         }
         let released = self.store().release(Duration::ZERO);
         if !released.is_empty() {
@@ -216,6 +217,18 @@ impl Shared {
             .iter()
             .map(|memory| memory.bytes().len() as u64)
             .sum()
+    }
+
+    /// Gives a small block of which a front has enough back to the store, and half of what the front has.
+    pub(super) fn unload(&self, class: usize, small: Small) {
+        let mut smalls = self.fronts.any().unload(class);
+        smalls.push(small);
+        self.give_small(smalls);
+    }
+
+    /// Gives small blocks back to the store.
+    pub(super) fn give_small(&self, smalls: Vec<Small>) {
+        self.give(|store| smalls.into_iter().for_each(|small| store.give_small(small)));
     }
 
     /// Gives something back to the store, which gives up what was idle for long.

@@ -159,7 +159,7 @@ impl Store {
         let mut free = [0; 16];
         let blocks = blocks_of_span(class);
         free[..blocks / 64].fill(u64::MAX);
-        if blocks % 64 != 0 {
+        if !blocks.is_multiple_of(64) {
             free[blocks / 64] = (1 << (blocks % 64)) - 1;
         }
         let span = Span {
