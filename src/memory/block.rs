@@ -144,7 +144,7 @@ fn give_back(piece: Piece) {
             home
         }
         Place::Own(home, arena) => {
-            let reserved = arena.bytes().len();
+            let reserved = arena.len();
             drop(arena);
             // SAFETY: the block is still counted.
             let shared = unsafe { home.shared() };

@@ -82,7 +82,7 @@ impl MemoryPool {
         } else {
             let reserve = |store: &mut Store| store.reserve(bytes, bytes, tag);
             let mut arena = self.0.with_room(bytes, reserve)?;
-            Piece::new(arena.at(0), Place::Own(home, arena))
+            Piece::new(arena.start(), Place::Own(home, arena))
         };
         let ticket = self.0.fronts.any().account.enter(bytes, tag);
         Ok(Block::new(piece, bytes, ticket))

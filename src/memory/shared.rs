@@ -213,10 +213,7 @@ impl Shared {
         if !released.is_empty() {
             self.note_pressure();
         }
-        released
-            .iter()
-            .map(|memory| memory.bytes().len() as u64)
-            .sum()
+        released.iter().map(|memory| memory.len() as u64).sum()
     }
 
     /// Gives a small block of which a front has enough back to the store, and half of what the front has.
