@@ -42,11 +42,14 @@ impl Arena {
         &mut self.map[self.start..][..self.bytes]
     }
 
-    /// Where a byte of it is. Who uses the pointer must see to it that nobody else uses the byte.
-    pub(super) fn at(&mut self, offset: usize) -> NonNull<u8> {
-        assert!(offset <= self.bytes, "it lies within");
-        let start = self.map.as_mut_ptr().wrapping_add(self.start + offset);
-        NonNull::new(start).expect("a mapping is not at 0")
+    /// Where its bytes begin, for who gives out parts of them: as long as a part is used, its bytes are asked for in no other way.
+    pub(super) fn start(&mut self) -> NonNull<u8> {
+        NonNull::from(self.bytes_mut()).cast()
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.bytes
     }
 
     /// The size of most of its pages in KiB as the system reports it; `None` where it does not.

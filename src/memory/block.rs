@@ -13,65 +13,87 @@ use std::sync::Arc;
 
 /// Some bytes of a pool. They go back to it when the block is dropped, on whatever thread; the memory of a pool lives until its
 /// last block does.
+// One word: what is known of a small block is kept with it when it comes back, and need not be written again or moved.
 #[derive(Debug)]
-pub struct Block {
-    pub(super) place: Place,
+pub struct Block(ManuallyDrop<Box<Piece>>);
+
+/// Some memory, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Piece {
+    start: NonNull<u8>,
     bytes: usize,
     ticket: Ticket,
+    place: Place,
 }
 
-/// Where the bytes of a block are, and what it takes to give them back.
+/// Where a piece is, and what it takes to give it back.
 #[derive(Debug)]
 pub(super) enum Place {
     /// Among the small blocks of a class.
     Small(Home, usize, Small),
     /// Units of a region.
-    Large(Home, NonNull<u8>, Large),
+    Large(Home, Large),
     /// A region of its own.
-    Own(Home, ManuallyDrop<Arena>),
+    Own(Home, Arena),
     /// A mapped file, and the account of its pool.
     File(Arc<Lock<Account>>, Mmap),
 }
 
-// SAFETY: the bytes of a block are its own until it is dropped; reading needs `&`, writing `&mut`.
-unsafe impl Send for Block {}
+// SAFETY: a piece is the only one that has its bytes; reading needs `&`, writing `&mut`.
+unsafe impl Send for Piece {}
 // SAFETY: as above.
-unsafe impl Sync for Block {}
+unsafe impl Sync for Piece {}
+
+impl Piece {
+    /// Memory that is not counted yet; at least so many bytes as it will be given out for begin at `start`.
+    pub(super) fn new(start: NonNull<u8>, place: Place) -> Box<Piece> {
+        Box::new(Piece {
+            start,
+            bytes: 0,
+            ticket: Ticket::default(),
+            place,
+        })
+    }
+
+    /// The small block that it is, for the store.
+    pub(super) fn small(&self) -> Option<Small> {
+        match self.place {
+            Place::Small(_, _, small) => Some(small),
+            _ => None,
+        }
+    }
+}
 
 impl Block {
-    /// A block that was just counted as live.
+    /// Gives a piece out that was just counted.
     #[inline]
-    pub(super) fn new(place: Place, bytes: usize, ticket: Ticket) -> Block {
-        Block {
-            place,
-            bytes,
-            ticket,
-        }
+    pub(super) fn new(mut piece: Box<Piece>, bytes: usize, ticket: Ticket) -> Block {
+        piece.bytes = bytes;
+        piece.ticket = ticket;
+        Block(ManuallyDrop::new(piece))
     }
 
     /// Its bytes.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
-        let start = match &self.place {
-            Place::Small(_, _, small) => small.start,
-            Place::Large(_, start, _) => *start,
-            Place::Own(_, arena) => return arena.bytes(),
-            Place::File(_, map) => return &map[..self.bytes],
-        };
         // SAFETY: the pool gave at least so many bytes of a mapping to this block alone and unmaps none before the block is
-        // gone; the system made them zeros at first, so they are initialized.
-        unsafe { std::slice::from_raw_parts(start.as_ptr(), self.bytes) }
+        // gone; they are zeros at first, or a file's, so they are initialized.
+        unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.bytes) }
     }
 
     /// Its bytes, to be written. Those of a mapped file are read only.
+    #[inline]
     pub fn bytes_mut(&mut self) -> Result<&mut [u8], MemoryError> {
-        let start = match &mut self.place {
-            Place::Small(_, _, small) => small.start,
-            Place::Large(_, start, _) => *start,
-            Place::Own(_, arena) => return Ok(arena.bytes_mut()),
-            Place::File(..) => return Err(MemoryError::ReadOnly),
-        };
-        // SAFETY: as in `bytes`, and `&mut self` means that nobody else looks at them.
-        Ok(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.bytes) })
+        if let Place::File(..) = self.0.place {
+            return Err(MemoryError::ReadOnly);
+        }
+        // SAFETY: as in `bytes`; `&mut self` means that nobody else looks at them, and only files are mapped to be read.
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.bytes) })
+    }
+
+    /// Whether it was zeros when it was given out, because its memory was new.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self.0.place, Place::Own(..))
     }
 
     /// The size of most of the pages around it in KiB as the system reports it; `None` where it does not.
@@ -81,60 +103,67 @@ impl Block {
 }
 
 impl Drop for Block {
-    /// **The last thing that is done is to leave the account.** After it the pool may be gone.
     #[inline]
     fn drop(&mut self) {
-        match &mut self.place {
-            Place::Small(home, class, small) => {
-                // SAFETY: the block is still counted, and nothing below uses the pool after it has left.
-                let shared = unsafe { home.shared() };
-                let mut front = shared.fronts.any();
-                if !front.closed {
-                    if front.push(*class, *small) {
-                        front.account.leave(self.bytes, self.ticket);
-                        return;
-                    }
-                    let mut unloaded = front.unload(*class);
-                    drop(front);
-                    unloaded.push(*small);
-                    shared.give(|store| {
-                        unloaded
-                            .into_iter()
-                            .for_each(|small| store.give_small(small))
-                    });
-                }
-            }
-            Place::Large(home, _, large) => {
-                // SAFETY: the block is still counted.
-                unsafe { home.shared() }.give(|store| store.give_large(*large));
-            }
-            Place::Own(home, arena) => {
-                let bytes = arena.bytes().len();
-                // SAFETY: the block is being dropped, so nobody uses its memory from here on.
-                unsafe { ManuallyDrop::drop(arena) };
-                // SAFETY: the block is still counted.
-                let shared = unsafe { home.shared() };
-                shared.give(|store| store.unreserve(bytes));
-                shared.note_pressure();
-            }
-            Place::File(account, _) => account.lock().leave(self.bytes, self.ticket),
+        // SAFETY: the block is being dropped, so nobody asks it for its piece again.
+        let piece = unsafe { ManuallyDrop::take(&mut self.0) };
+        let (bytes, ticket) = (piece.bytes, piece.ticket);
+        let Place::Small(home, class, _) = piece.place else {
+            return give_back(*piece);
+        };
+        // SAFETY: the block is still counted, and the pool is not used after it has left.
+        let mut front = unsafe { home.shared() }.fronts.any();
+        if front.closed {
+            drop(front);
+            return give_back(*piece);
         }
-        if let Place::Small(home, ..) | Place::Large(home, ..) | Place::Own(home, _) = self.place {
-            self.leave(home);
+        match front.push(class, piece) {
+            Ok(()) => front.account.leave(bytes, ticket),
+            Err(piece) => {
+                drop(front);
+                give_back(*piece);
+            }
         }
     }
 }
 
-impl Block {
-    fn leave(&self, home: Home) {
-        // SAFETY: the block is still counted, and the pool is not used after it has left.
-        let mut front = unsafe { home.shared() }.fronts.any();
-        if !front.closed {
-            front.account.leave(self.bytes, self.ticket);
-            return;
+/// Gives a piece back to where it came from. **The last thing that is done is to leave the account**: after it the pool may be
+/// gone.
+#[cold]
+fn give_back(piece: Piece) {
+    let (bytes, ticket) = (piece.bytes, piece.ticket);
+    let home = match piece.place {
+        Place::Small(home, class, small) => {
+            // SAFETY: the block is still counted.
+            unsafe { home.shared() }.unload(class, small);
+            home
         }
+        Place::Large(home, large) => {
+            // SAFETY: the block is still counted.
+            unsafe { home.shared() }.give(|store| store.give_large(large));
+            home
+        }
+        Place::Own(home, arena) => {
+            let reserved = arena.len();
+            drop(arena);
+            // SAFETY: the block is still counted.
+            let shared = unsafe { home.shared() };
+            shared.give(|store| store.unreserve(reserved));
+            shared.note_pressure();
+            home
+        }
+        Place::File(account, map) => {
+            drop(map);
+            return account.lock().leave(bytes, ticket);
+        }
+    };
+    // SAFETY: the block is still counted, and the pool is not used after it has left.
+    let mut front = unsafe { home.shared() }.fronts.any();
+    if front.closed {
         drop(front);
         // SAFETY: the front was closed, and this is the end of the block.
         unsafe { home.one_less() };
+    } else {
+        front.account.leave(bytes, ticket);
     }
 }

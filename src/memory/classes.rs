@@ -88,7 +88,7 @@ mod tests {
         for shift in 0..17 {
             for bytes in [1, 65, 640, 4097, 70_000, 600_000, LARGE - 1] {
                 let class = class_of(bytes, 1 << shift).expect("small");
-                assert!(bytes_of(class) >= bytes && bytes_of(class) % (1 << shift) == 0);
+                assert!(bytes_of(class) >= bytes && bytes_of(class).is_multiple_of(1 << shift));
             }
         }
         assert_eq!(class_of(64, 2 * UNIT), None);

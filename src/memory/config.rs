@@ -8,8 +8,8 @@ pub struct PoolConfig {
     /// Bytes of the regions that are taken from the system; rounded up to a power of two from 2 MiB. Larger blocks get a region
     /// of their own.
     pub arena_bytes: usize,
-    /// Bytes of small blocks that came back and are kept for the next that asks. At the level [`Tracking::None`] the threads that
-    /// run at once keep so many each.
+    /// Up to so many bytes of the small blocks of one size that came back are kept for the next that asks, one at least and 16 at
+    /// most; 0 keeps none. At the level [`Tracking::None`] threads that run at once keep so many each.
     pub cache_bytes: usize,
     /// What the pool may take from the system at most.
     pub limit: Option<u64>,
@@ -23,7 +23,7 @@ impl Default for PoolConfig {
     fn default() -> PoolConfig {
         PoolConfig {
             arena_bytes: 64 << 20,
-            cache_bytes: 16 << 20,
+            cache_bytes: 256 << 10,
             limit: None,
             tracking: Tracking::Basic,
             cleanup: Cleanup::default(),

@@ -4,6 +4,7 @@
 //! pass one place. At the level `None` there are several; a thread goes to its own, and to another where that is taken, so
 //! threads do not wait for each other.
 
+use super::block::Piece;
 use super::classes::{CLASSES, bytes_of};
 use super::lock::{Guard, Lock};
 use super::metrics::Account;
@@ -12,107 +13,87 @@ use super::{PoolConfig, Tracking};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many free blocks of a class are kept at most, and up to how many bytes; two of any class.
+/// How many free blocks of a class are kept at most.
 const MOST: usize = 16;
-const MOST_BYTES: usize = 256 << 10;
 
 /// Free small blocks by class, and what was counted here.
 #[derive(Debug)]
 pub(super) struct Front {
     magazines: [Magazine; CLASSES],
-    /// Bytes of all of them, and how many there may be.
-    cached: usize,
-    cache_bytes: usize,
     pub(super) account: Account,
     /// Whether the pool's last handle is gone, so that who gives back a block has to see whether it was the last.
     pub(super) closed: bool,
 }
 
-/// Free blocks of one class; the first `len` places are taken.
+/// Free blocks of one class; the first `len` places are taken, and `most` may be.
 #[derive(Debug)]
 struct Magazine {
     len: usize,
-    blocks: [Option<Small>; MOST],
+    most: usize,
+    blocks: [Option<Box<Piece>>; MOST],
 }
 
 impl Front {
     fn new(config: &PoolConfig) -> Front {
-        const EMPTY: Magazine = Magazine {
+        let magazine = |class| Magazine {
             len: 0,
-            blocks: [None; MOST],
+            most: most_of(class, config.cache_bytes),
+            blocks: [const { None }; MOST],
         };
         Front {
-            magazines: [const { EMPTY }; CLASSES],
-            cached: 0,
-            cache_bytes: config.cache_bytes,
+            magazines: std::array::from_fn(magazine),
             account: Account::new(config.tracking),
             closed: false,
         }
     }
 
     /// A free block of a class, if one is here.
-    #[inline]
-    pub(super) fn pop(&mut self, class: usize) -> Option<Small> {
+    #[inline(always)]
+    pub(super) fn pop(&mut self, class: usize) -> Option<Box<Piece>> {
         let magazine = &mut self.magazines[class];
         magazine.len = magazine.len.checked_sub(1)?;
-        self.cached -= bytes_of(class);
-        magazine.blocks[magazine.len]
+        magazine.blocks[magazine.len].take()
     }
 
-    /// Keeps a free block, or says that there is no room for it.
-    #[inline]
-    pub(super) fn push(&mut self, class: usize, block: Small) -> bool {
+    /// Keeps a free block, or gives it back where there is no room for it.
+    #[inline(always)]
+    pub(super) fn push(&mut self, class: usize, block: Box<Piece>) -> Result<(), Box<Piece>> {
         let magazine = &mut self.magazines[class];
-        let cached = self.cached + bytes_of(class);
-        if magazine.len >= most_of(class) || cached > self.cache_bytes {
-            return false;
+        if magazine.len >= magazine.most {
+            return Err(block);
         }
         magazine.blocks[magazine.len] = Some(block);
         magazine.len += 1;
-        self.cached = cached;
-        true
+        Ok(())
     }
 
     /// Takes out half of the blocks of a class.
     pub(super) fn unload(&mut self, class: usize) -> Vec<Small> {
         let half = self.magazines[class].len.div_ceil(2);
-        (0..half).map_while(|_| self.pop(class)).collect()
+        (0..half).filter_map(|_| self.pop(class)?.small()).collect()
     }
 
     /// Takes out all blocks.
     pub(super) fn unload_all(&mut self) -> Vec<Small> {
         let mut all = Vec::new();
         for class in 0..CLASSES {
-            all.extend(std::iter::from_fn(|| self.pop(class)));
+            all.extend(std::iter::from_fn(|| self.pop(class)?.small()));
         }
         all
     }
 }
 
-/// How many free blocks of a class are kept.
-const fn most_of(class: usize) -> usize {
-    const TABLE: [u8; CLASSES] = {
-        let mut table = [0; CLASSES];
-        let mut class = 0;
-        while class < CLASSES {
-            let most = MOST_BYTES / bytes_of(class);
-            table[class] = if most < 2 {
-                2
-            } else if most > MOST {
-                MOST as u8
-            } else {
-                most as u8
-            };
-            class += 1;
-        }
-        table
-    };
-    TABLE[class] as usize
+/// How many free blocks of a class are kept: one where any are.
+fn most_of(class: usize, cache_bytes: usize) -> usize {
+    match cache_bytes {
+        0 => 0,
+        bytes => (bytes / bytes_of(class)).clamp(1, MOST),
+    }
 }
 
-/// How many free blocks of a class are fetched at once.
-pub(super) fn batch_of(class: usize) -> usize {
-    most_of(class) / 2
+/// How many free blocks of a class are fetched at once: one to be used, and half of what is kept.
+pub(super) fn batch_of(class: usize, cache_bytes: usize) -> usize {
+    most_of(class, cache_bytes) / 2 + 1
 }
 
 /// The fronts of a pool.
@@ -124,7 +105,7 @@ impl Fronts {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = match config.tracking {
             // Twice as many as run at once: one that is interrupted keeps its front.
-            Tracking::None => (2 * cores).clamp(4, 64),
+            Tracking::None => (2 * cores).next_power_of_two().clamp(4, 64),
             _ => 1,
         };
         Fronts((0..count).map(|_| Lock::new(Front::new(config))).collect())
@@ -138,7 +119,8 @@ impl Fronts {
     /// One for this thread: its own, or the next that is free.
     #[inline]
     pub(super) fn any(&self) -> Guard<'_, Front> {
-        let own = thread_number() % self.0.len();
+        // A power of two of them, so that no division is needed.
+        let own = thread_number() & (self.0.len() - 1);
         match self.0[own].try_lock() {
             Some(front) => front,
             None => self.other(own),

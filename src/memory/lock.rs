@@ -37,8 +37,11 @@ impl<T> Lock<T> {
     /// The value, if no other thread has it.
     pub(super) fn try_lock(&self) -> Option<Guard<'_, T>> {
         // `Acquire` meets the `Release` of the last holder: what it wrote is seen here.
+        let taken = self
+            .held
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
         // A guard that is made gives the lock back in the end, so none is made where the lock is another's.
-        (!self.held.swap(true, Ordering::Acquire)).then(|| Guard { lock: self })
+        taken.is_ok().then(|| Guard { lock: self })
     }
 
     /// The value, as soon as no other thread has it.
@@ -48,9 +51,7 @@ impl<T> Lock<T> {
             if let Some(guard) = self.try_lock() {
                 return guard;
             }
-            while self.held.load(Ordering::Relaxed) {
-                wait(&mut turns);
-            }
+            wait(&mut turns);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The pool of mapped files: what is mapped costs no memory of its own, is read when it is touched, and is counted.
 
-use super::block::Place;
+use super::block::{Piece, Place};
 use super::lock::Lock;
 use super::metrics::Account;
 use super::{Block, MemoryError, Metrics, Tag, Tracking};
 use memmap2::MmapOptions;
 use std::fs::File;
 use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Files as memory. Clones are the same pool.
@@ -36,7 +37,9 @@ impl MappedFiles {
             error,
         })?;
         let ticket = self.0.lock().enter(bytes, tag);
-        Ok(Block::new(Place::File(self.0.clone(), map), bytes, ticket))
+        let start = NonNull::from(&map[..]).cast();
+        let piece = Piece::new(start, Place::File(self.0.clone(), map));
+        Ok(Block::new(piece, bytes, ticket))
     }
 
     /// What it knows of itself.

@@ -50,7 +50,7 @@ pub(super) struct Account {
 }
 
 /// What a block needs to leave the account that it entered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ticket {
     tag: u16,
     record: u32,
@@ -89,36 +89,47 @@ impl Account {
     }
 
     /// Counts a block as live.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&mut self, bytes: usize, tag: Tag) -> Ticket {
         self.allocations += 1;
         self.live.enter(bytes as u64);
-        let mut ticket = Ticket { tag: 0, record: 0 };
+        let mut ticket = Ticket::default();
         if self.tracking >= Tracking::Basic {
             ticket.tag = self.place_of(tag);
             self.tags[usize::from(ticket.tag)].1.enter(bytes as u64);
         }
-        if let Some(records) = &mut self.records {
-            let detail = self.detail.as_mut();
-            let born = detail.map(|detail| detail.enter(bytes, tag, self.live.bytes));
-            ticket.record = records.enter(bytes, tag, self.allocations, born);
+        if self.tracking >= Tracking::Standard {
+            ticket.record = self.remember(bytes, tag);
         }
         ticket
     }
 
     /// Counts it as gone.
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave(&mut self, bytes: usize, ticket: Ticket) {
         self.frees += 1;
         self.live.leave(bytes as u64);
         if self.tracking >= Tracking::Basic {
             self.tags[usize::from(ticket.tag)].1.leave(bytes as u64);
         }
-        if let Some(records) = &mut self.records {
-            let record = records.leave(ticket.record);
-            if let Some(detail) = &mut self.detail {
-                detail.leave(&record, self.live.bytes);
-            }
+        if self.tracking >= Tracking::Standard {
+            self.forget(ticket.record);
+        }
+    }
+
+    fn remember(&mut self, bytes: usize, tag: Tag) -> u32 {
+        let detail = self.detail.as_mut();
+        let born = detail.map(|detail| detail.enter(bytes, tag, self.live.bytes));
+        let records = self.records.as_mut();
+        records.map_or(0, |records| {
+            records.enter(bytes, tag, self.allocations, born)
+        })
+    }
+
+    fn forget(&mut self, record: u32) {
+        let record = self.records.as_mut().map(|records| records.leave(record));
+        if let (Some(record), Some(detail)) = (record, &mut self.detail) {
+            detail.leave(&record, self.live.bytes);
         }
     }
 
@@ -131,18 +142,19 @@ impl Account {
         self.records.as_ref()
     }
 
-    #[inline]
+    #[inline(always)]
     fn place_of(&mut self, tag: Tag) -> u16 {
         let hint = self.hints[tag.hash as usize % 64];
         match self.tags.get(usize::from(hint)) {
-            Some((known, _)) if known.is(tag) => hint,
+            // Mostly the same text at the same place.
+            Some((known, _)) if std::ptr::eq(known.name, tag.name) => hint,
             _ => self.search(tag),
         }
     }
 
     #[cold]
     fn search(&mut self, tag: Tag) -> u16 {
-        let known = self.tags.iter().position(|(known, _)| known.is(tag));
+        let known = self.tags.iter().position(|(known, _)| *known == tag);
         let place = known.unwrap_or_else(|| {
             self.tags.push((tag, Live::default()));
             self.tags.len() - 1

@@ -20,9 +20,9 @@
 //! - `block.rs`: what pools hand out
 //! - `tag.rs`, `metrics.rs`, `track.rs`: what memory is for, how much there is of it, what is remembered of it
 //! - `pressure.rs`, `system.rs`: how near a pool is to what it may take, and what the machine has
-//! - `front.rs`, `lock.rs`, `sync.rs`: what a thread meets first
+//! - `front.rs`, `lock.rs`: what a thread meets first
 //! - `store.rs`, `classes.rs`, `buddy.rs`: what lies behind
-//! - `shared.rs`: the inside of a pool, and how long it lives
+//! - `shared.rs`, `last.rs`: the inside of a pool, and how long it lives
 
 #![allow(unsafe_code)]
 
@@ -34,6 +34,7 @@ mod config;
 mod devices;
 mod error;
 mod front;
+mod last;
 mod lock;
 mod mapped;
 mod metrics;

@@ -1,13 +1,12 @@
 //! The pool of the machine's own memory: how a block is found for a request, and how it comes back.
 
-use super::block::Place;
+use super::block::{Piece, Place};
 use super::classes::class_of;
 use super::metrics::Account;
 use super::shared::Handle;
-use super::store::{Store, UNIT};
+use super::store::{Small, Store, UNIT};
 use super::track::{Event, LiveBlock, Patterns};
 use super::{Block, HUGE_PAGE, MemoryError, Metrics, PoolConfig, Pressure, Tag};
-use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 /// What blocks are aligned to at least: a cache line, and the widest vector.
@@ -25,7 +24,7 @@ impl MemoryPool {
 
     /// A block of so many bytes, aligned to [`ALIGN`] or to `align` where that is more, up to [`HUGE_PAGE`]. What the bytes are
     /// is not specified.
-    #[inline]
+    #[inline(always)]
     pub fn allocate(&self, bytes: usize, align: usize, tag: Tag) -> Result<Block, MemoryError> {
         if !align.is_power_of_two() || align > HUGE_PAGE {
             return Err(MemoryError::Alignment { align });
@@ -33,65 +32,60 @@ impl MemoryPool {
         let Some(class) = class_of(bytes, align) else {
             return self.large(bytes, align, tag);
         };
-        let shared = &*self.0;
-        let mut front = shared.fronts.any();
-        if let Some(small) = front.pop(class) {
-            let ticket = front.account.enter(bytes, tag);
-            let place = Place::Small(self.0.home(), class, small);
-            return Ok(Block::new(place, bytes, ticket));
-        }
+        let mut front = self.0.fronts.any();
+        let Some(piece) = front.pop(class) else {
+            drop(front);
+            return self.small(class, bytes, tag);
+        };
+        let ticket = front.account.enter(bytes, tag);
         drop(front);
-        self.small(class, bytes, tag)
+        Ok(Block::new(piece, bytes, ticket))
     }
 
     /// A block of zeros.
     pub fn zeroed(&self, bytes: usize, align: usize, tag: Tag) -> Result<Block, MemoryError> {
         let mut block = self.allocate(bytes, align, tag)?;
-        // A region of its own is new, and so it is zeros.
-        if !matches!(block.place, Place::Own(..)) {
+        if !block.is_new() {
             block.bytes_mut()?.fill(0);
         }
         Ok(block)
     }
 
-    /// A small block of a class of which the front had none.
+    /// A small block of a class of which the front had none; the front gets some more.
     #[cold]
     fn small(&self, class: usize, bytes: usize, tag: Tag) -> Result<Block, MemoryError> {
-        let mut fetched = self.0.refill(class, bytes, tag)?;
-        let small = fetched.pop().expect("a refill is not empty");
-        let ticket = {
+        let home = self.0.home();
+        let fetched = self.0.refill(class, bytes, tag)?;
+        let place = |small: Small| Piece::new(small.start, Place::Small(home, class, small));
+        let mut pieces = fetched.into_iter().map(place);
+        let piece = pieces.next().expect("a refill is not empty");
+        let (ticket, rest) = {
             let mut front = self.0.fronts.any();
-            fetched.retain(|small| !front.push(class, *small));
-            front.account.enter(bytes, tag)
+            let push = |piece| front.push(class, piece).err()?.small();
+            let rest: Vec<Small> = pieces.filter_map(push).collect();
+            (front.account.enter(bytes, tag), rest)
         };
         // Another thread may have filled the front meanwhile.
-        let give = |store: &mut Store| {
-            fetched
-                .into_iter()
-                .for_each(|small| store.give_small(small));
-        };
-        self.0.give(give);
-        Ok(Block::new(
-            Place::Small(self.0.home(), class, small),
-            bytes,
-            ticket,
-        ))
+        self.0.give_small(rest);
+        Ok(Block::new(piece, bytes, ticket))
     }
 
+    #[cold]
     fn large(&self, bytes: usize, align: usize, tag: Tag) -> Result<Block, MemoryError> {
         let home = self.0.home();
-        let place = if bytes.max(align) <= self.0.region_bytes {
+        let piece = if bytes.max(align) <= self.0.region_bytes {
             // The first block of that order is aligned to it.
             let room = bytes.max(align).next_multiple_of(UNIT);
             let take = |store: &mut Store| store.take_large(bytes, align);
             let (start, large) = self.0.take(room, bytes, tag, take)?;
-            Place::Large(home, start, large)
+            Piece::new(start, Place::Large(home, large))
         } else {
             let reserve = |store: &mut Store| store.reserve(bytes, bytes, tag);
-            Place::Own(home, ManuallyDrop::new(self.0.with_room(bytes, reserve)?))
+            let mut arena = self.0.with_room(bytes, reserve)?;
+            Piece::new(arena.start(), Place::Own(home, arena))
         };
         let ticket = self.0.fronts.any().account.enter(bytes, tag);
-        Ok(Block::new(place, bytes, ticket))
+        Ok(Block::new(piece, bytes, ticket))
     }
 
     /// What it knows of itself.

@@ -6,12 +6,13 @@
 
 use super::classes::SPAN_UNITS;
 use super::front::{Fronts, batch_of};
+use super::last::Last;
 use super::pressure::{self, Watch};
 use super::store::{Small, Store, UNIT};
 use super::{MemoryError, PoolConfig, Pressure, Tag};
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ pub(super) struct Shared {
     pub(super) region_bytes: usize,
     pub(super) watch: Watch,
     handles: AtomicUsize,
-    /// After the last handle is gone, the blocks that are left; less than 0 while they are still being counted.
-    left: AtomicI64,
+    /// Which block is the last, after the last handle is gone.
+    last: Last,
 }
 
 /// What users of a pool have of it.
@@ -61,7 +62,7 @@ impl Handle {
             store: Mutex::new(store),
             watch: Watch::default(),
             handles: AtomicUsize::new(1),
-            left: AtomicI64::new(0),
+            last: Last::new(),
             config,
         });
         Handle(NonNull::from(Box::leak(shared)))
@@ -102,7 +103,7 @@ impl Drop for Handle {
             live = live.wrapping_add(front.account.live_blocks());
         }
         // A block that came back to a front after it was told has counted itself already, so the sum is right with it alone.
-        if self.left.fetch_add(live as i64, Ordering::AcqRel) + live as i64 == 0 {
+        if self.last.begin(live as i64) {
             // SAFETY: no handle and no block is left. Blocks that came back before a front was told were done with it when
             // its lock was taken here, those after it have counted themselves as their last step.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
@@ -127,10 +128,9 @@ impl Home {
     ///
     /// Once for a block that left a front that was closed; nothing of the pool may be used after it.
     pub(super) unsafe fn one_less(self) {
-        // SAFETY: the pool lives until `left` falls to 0, and this block is counted in it, or will be.
-        let left = unsafe { &(*self.0.as_ptr()).left };
-        // From 1 only when the handles are gone and all their blocks are counted: until then it is not above 0.
-        if left.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // SAFETY: the pool lives until the last has left, and this block has not.
+        let last = unsafe { &(*self.0.as_ptr()).last };
+        if last.leave() {
             // SAFETY: this was the last block, the handles are gone, and all who came before are done with it.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
@@ -151,7 +151,8 @@ impl Shared {
         tag: Tag,
     ) -> Result<Vec<Small>, MemoryError> {
         let span = usize::from(SPAN_UNITS[class]) * UNIT;
-        let take = |store: &mut Store| store.take_small(class, batch_of(class));
+        let batch = batch_of(class, self.config.cache_bytes);
+        let take = |store: &mut Store| store.take_small(class, batch);
         self.take(span, bytes, tag, take)
     }
 
@@ -206,16 +207,25 @@ impl Shared {
         for front in self.fronts.all() {
             let unused = front.lock().unload_all();
             let mut store = self.store();
-            unused.into_iter().for_each(|block| store.give_small(block));
+            unused.into_iter().for_each(|small| store.give_small(small));
         }
         let released = self.store().release(Duration::ZERO);
         if !released.is_empty() {
             self.note_pressure();
         }
-        released
-            .iter()
-            .map(|memory| memory.bytes().len() as u64)
-            .sum()
+        released.iter().map(|memory| memory.len() as u64).sum()
+    }
+
+    /// Gives a small block of which a front has enough back to the store, and half of what the front has.
+    pub(super) fn unload(&self, class: usize, small: Small) {
+        let mut smalls = self.fronts.any().unload(class);
+        smalls.push(small);
+        self.give_small(smalls);
+    }
+
+    /// Gives small blocks back to the store.
+    pub(super) fn give_small(&self, smalls: Vec<Small>) {
+        self.give(|store| smalls.into_iter().for_each(|small| store.give_small(small)));
     }
 
     /// Gives something back to the store, which gives up what was idle for long.

@@ -35,6 +35,7 @@ pub(super) struct Store {
 #[derive(Debug)]
 struct Region {
     memory: Arena,
+    start: NonNull<u8>,
     buddy: Buddy,
     empty_since: Option<Instant>,
 }
@@ -159,7 +160,7 @@ impl Store {
         let mut free = [0; 16];
         let blocks = blocks_of_span(class);
         free[..blocks / 64].fill(u64::MAX);
-        if blocks % 64 != 0 {
+        if !blocks.is_multiple_of(64) {
             free[blocks / 64] = (1 << (blocks % 64)) - 1;
         }
         let span = Span {
@@ -202,7 +203,9 @@ impl Store {
                 first: first as u32,
                 units: units as u32,
             };
-            return Some((region.memory.at(first * UNIT), large));
+            // SAFETY: the units are within the region.
+            let start = unsafe { region.start.add(first * UNIT) };
+            return Some((start, large));
         }
         None
     }
@@ -229,8 +232,9 @@ impl Store {
         while size as u64 > left && size > least {
             size /= 2;
         }
-        let memory = self.reserve(size, needed, tag)?;
+        let mut memory = self.reserve(size, needed, tag)?;
         let region = Region {
+            start: memory.start(),
             memory,
             buddy: Buddy::new(size / UNIT),
             empty_since: Some(Instant::now()),
@@ -309,7 +313,7 @@ impl Store {
         self.empty_regions -= released.len();
         self.reserved -= released
             .iter()
-            .map(|memory| memory.bytes().len() as u64)
+            .map(|memory| memory.len() as u64)
             .sum::<u64>();
         released
     }

@@ -1,7 +1,7 @@
 //! What memory is for, in a word.
 
 /// What an allocation is for: `const WEIGHTS: Tag = Tag::of("weights");`. Pools count by tag; tags of one name are one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
     pub(super) name: &'static str,
     pub(super) hash: u64,
@@ -25,16 +25,4 @@ impl Tag {
     pub const fn name(self) -> &'static str {
         self.name
     }
-    /// Whether it has the name of another; mostly they are the same text at the same place.
-    pub(super) fn is(self, other: Tag) -> bool {
-        self.hash == other.hash && (std::ptr::eq(self.name, other.name) || self.name == other.name)
-    }
 }
-
-impl PartialEq for Tag {
-    fn eq(&self, other: &Tag) -> bool {
-        self.is(*other)
-    }
-}
-
-impl Eq for Tag {}
