@@ -44,7 +44,7 @@
 //! | 2 | [`checkpoint`] | safetensors headers, validated; shards; mapped data; packed formats as logical weights; their data scanned; files written |
 //! | 1 | [`formula`] | the formula language: knows no model |
 //! | 1 | [`cost`] | the second derivation: operands with widths, a register of operations, blocks composed of them; knows no database |
-//! | 1 | [`memory`] | where packed weights lie: regions on large pages |
+//! | 1 | [`memory`] | pools of blocks for weights and tensors: aligned, on large pages, counted by tag; mapped files |
 //! | 1 | [`device`] | the machine, as far as the system tells |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`], [`bops`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels, definitions of bit operations |

@@ -3,8 +3,8 @@
 use super::track::{Detail, Records};
 use super::{Tag, Tracking};
 
-/// What a pool knows of itself. Exact; while other threads allocate and free, it is what was so at one moment, except at the
-/// level [`Tracking::None`].
+/// What a pool knows of itself. Exact; while other threads allocate and free, what is counted of blocks is of one moment, except
+/// at the level [`Tracking::None`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
     /// Bytes of live blocks, as they were asked for.

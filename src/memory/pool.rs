@@ -117,8 +117,8 @@ impl MemoryPool {
         self.0.pressure()
     }
 
-    /// Has a function called with the new level whenever the pressure changes, on the thread that changes it. It may use the
-    /// pool: drop what it can do without, or clean up.
+    /// Has a function called with the new level whenever the pressure changes, on the thread that changes it. It may give back
+    /// blocks. It must not own a handle of the pool, which would then own itself and never end.
     pub fn on_pressure(&self, callback: impl Fn(Pressure) + Send + Sync + 'static) {
         self.0.watch.add(Arc::new(callback));
     }
