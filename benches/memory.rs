@@ -9,6 +9,7 @@
 use bitcost::memory::{Block, MemoryPool, PoolConfig, Tag, Tracking};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
 
@@ -41,84 +42,117 @@ fn main() {
 }
 
 /// Something that gives out memory.
-#[derive(Clone)]
-enum Allocator {
-    Pool(MemoryPool),
-    System,
-    #[cfg(feature = "mimalloc")]
-    Mimalloc,
-}
+trait Allocator: Sync {
+    /// What it gives out, until it is dropped.
+    type Memory;
 
-/// What it gives out, until it is dropped.
-enum Memory {
-    Pool(Block),
-    System(*mut u8, Layout),
-    #[cfg(feature = "mimalloc")]
-    Mimalloc(*mut u8, Layout),
-}
+    fn take(&self, bytes: usize) -> Self::Memory;
 
-impl Allocator {
-    #[inline]
-    fn take(&self, bytes: usize) -> Memory {
-        let layout = Layout::from_size_align(bytes, 64).expect("a layout");
-        match self {
-            Allocator::Pool(pool) => Memory::Pool(pool.allocate(bytes, 64, TAG).expect("memory")),
-            #[allow(unsafe_code)]
-            // SAFETY: no request is of 0 bytes.
-            Allocator::System => Memory::System(unsafe { System.alloc(layout) }, layout),
-            #[cfg(feature = "mimalloc")]
-            #[allow(unsafe_code)]
-            // SAFETY: no request is of 0 bytes.
-            Allocator::Mimalloc => {
-                Memory::Mimalloc(unsafe { mimalloc::MiMalloc.alloc(layout) }, layout)
-            }
-        }
-    }
-}
-
-impl Memory {
     /// Where it is. Who measures says that this is used, and not the handle: writing that to memory is no part of a pair.
-    #[inline]
-    fn start(&self) -> *const u8 {
-        match self {
-            Memory::Pool(block) => block.bytes().as_ptr(),
-            Memory::System(start, _) => *start,
-            #[cfg(feature = "mimalloc")]
-            Memory::Mimalloc(start, _) => *start,
-        }
+    fn start(memory: &Self::Memory) -> *const u8;
+}
+
+impl Allocator for MemoryPool {
+    type Memory = Block;
+
+    #[inline(always)]
+    fn take(&self, bytes: usize) -> Block {
+        self.allocate(bytes, 64, TAG).expect("memory")
+    }
+
+    #[inline(always)]
+    fn start(block: &Block) -> *const u8 {
+        block.bytes().as_ptr()
     }
 }
 
-impl Drop for Memory {
-    #[inline]
+/// A general allocator, as a value that can be made anywhere.
+trait General: GlobalAlloc + Sync + Sized + 'static {
+    const HERE: Self;
+}
+
+impl General for System {
+    const HERE: System = System;
+}
+
+#[cfg(feature = "mimalloc")]
+impl General for mimalloc::MiMalloc {
+    const HERE: mimalloc::MiMalloc = mimalloc::MiMalloc;
+}
+
+/// What a general allocator gives out.
+struct Memory<G: General>(*mut u8, Layout, PhantomData<G>);
+
+struct Of<G>(G);
+
+impl<G: General> Allocator for Of<G> {
+    type Memory = Memory<G>;
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn take(&self, bytes: usize) -> Memory<G> {
+        let layout = Layout::from_size_align(bytes, 64).expect("a layout");
+        // SAFETY: no request is of 0 bytes.
+        Memory(unsafe { self.0.alloc(layout) }, layout, PhantomData)
+    }
+
+    #[inline(always)]
+    fn start(memory: &Memory<G>) -> *const u8 {
+        memory.0
+    }
+}
+
+impl<G: General> Drop for Memory<G> {
+    #[inline(always)]
     #[allow(unsafe_code)]
     fn drop(&mut self) {
-        match self {
-            Memory::Pool(_) => {}
-            // SAFETY: `take` got it there with this layout.
-            Memory::System(start, layout) => unsafe { System.dealloc(*start, *layout) },
-            #[cfg(feature = "mimalloc")]
-            // SAFETY: `take` got it there with this layout.
-            Memory::Mimalloc(start, layout) => unsafe {
-                mimalloc::MiMalloc.dealloc(*start, *layout);
-            },
+        // SAFETY: `take` got it there with this layout.
+        unsafe { G::HERE.dealloc(self.0, self.1) }
+    }
+}
+
+/// What is measured, compiled for each allocator.
+trait Contestant: Sync {
+    /// Pairs of one size.
+    fn same(&self, bytes: usize, pairs: usize);
+
+    /// Pairs of many sizes, with a power of two of blocks that are live.
+    fn mixed(&self, requests: &[usize], live: usize, pairs: usize);
+}
+
+impl<A: Allocator> Contestant for A {
+    fn same(&self, bytes: usize, pairs: usize) {
+        for _ in 0..pairs {
+            let memory = self.take(black_box(bytes));
+            black_box(A::start(&memory));
+        }
+    }
+
+    fn mixed(&self, requests: &[usize], live: usize, pairs: usize) {
+        let mut blocks: Vec<Option<A::Memory>> = (0..live).map(|_| None).collect();
+        for (number, bytes) in requests.iter().cycle().take(pairs).enumerate() {
+            let place = &mut blocks[number & (live - 1)];
+            *place = None;
+            black_box(A::start(place.insert(self.take(*bytes))));
         }
     }
 }
 
+type Named = (&'static str, Box<dyn Contestant>);
+
 /// The pool with little tracking and with its default, and those it is compared with.
-fn contestants() -> Vec<(&'static str, Allocator)> {
+fn contestants() -> Vec<Named> {
     vec![
         ("pool none", pool(Tracking::None)),
         ("pool basic", pool(Tracking::Basic)),
-        ("system", Allocator::System),
+        ("system", Box::new(Of(System))),
         #[cfg(feature = "mimalloc")]
-        ("mimalloc", Allocator::Mimalloc),
+        ("mimalloc", Box::new(Of(mimalloc::MiMalloc))),
     ]
 }
 
-fn pool(tracking: Tracking) -> Allocator {
-    Allocator::Pool(MemoryPool::new(PoolConfig {
+fn pool(tracking: Tracking) -> Box<dyn Contestant> {
+    Box::new(MemoryPool::new(PoolConfig {
         tracking,
         ..PoolConfig::default()
     }))
@@ -136,12 +170,8 @@ fn sizes() {
     for shift in 6..27 {
         for bytes in [1usize << shift, 3 << (shift - 1)] {
             let pairs = if bytes < 1 << 19 { 20_000 } else { 1000 };
-            let times = medians(&contestants, |allocator| {
-                for _ in 0..pairs {
-                    let memory = allocator.take(black_box(bytes));
-                    black_box(memory.start());
-                }
-                pairs
+            let times = medians(&contestants, pairs, |contestant| {
+                contestant.same(bytes, pairs);
             });
             println!("{bytes:>10} {}", row(&times));
         }
@@ -156,9 +186,8 @@ fn mix(live: usize) {
         ("detailed", pool(Tracking::Detailed)),
     ]);
     let requests = requests(1);
-    let times = medians(&contestants, |allocator| {
-        pairs(allocator, &requests, live, 20_000);
-        20_000
+    let times = medians(&contestants, 20_000, |contestant| {
+        contestant.mixed(&requests, live, 20_000);
     });
     println!("\nns a pair, mix of 64 B to 1 MiB, {live} live at a time");
     for ((name, _), time) in contestants.iter().zip(&times) {
@@ -174,9 +203,9 @@ fn threads() {
     );
     let mut contestants = contestants();
     contestants.push(("standard", pool(Tracking::Standard)));
-    for (name, allocator) in contestants {
+    for (name, contestant) in contestants {
         let rate = |threads| {
-            let mut rates: Vec<f64> = (0..7).map(|_| rate(&allocator, threads)).collect();
+            let mut rates: Vec<f64> = (0..7).map(|_| rate(&*contestant, threads)).collect();
             rates.sort_by(f64::total_cmp);
             rates[3]
         };
@@ -188,27 +217,16 @@ fn threads() {
     }
 }
 
-fn rate(allocator: &Allocator, threads: u64) -> f64 {
+fn rate(contestant: &dyn Contestant, threads: u64) -> f64 {
     const PAIRS: usize = 1 << 19;
     let each = PAIRS / threads as usize;
     let start = Instant::now();
     std::thread::scope(|scope| {
         for number in 0..threads {
-            let allocator = allocator.clone();
-            scope.spawn(move || pairs(&allocator, &requests(number), 8, each));
+            scope.spawn(move || contestant.mixed(&requests(number), 8, each));
         }
     });
     PAIRS as f64 / start.elapsed().as_secs_f64() / 1e6
-}
-
-/// So many pairs, with a power of two of blocks that are live.
-fn pairs(allocator: &Allocator, requests: &[usize], live: usize, pairs: usize) {
-    let mut blocks: Vec<Option<Memory>> = (0..live).map(|_| None).collect();
-    for (number, bytes) in requests.iter().cycle().take(pairs).enumerate() {
-        let place = &mut blocks[number & (live - 1)];
-        *place = None;
-        black_box(place.insert(allocator.take(*bytes)).start());
-    }
 }
 
 /// Sizes between 64 bytes and 1 MiB, as many of every doubling.
@@ -225,13 +243,13 @@ fn requests(seed: u64) -> Vec<usize> {
         .collect()
 }
 
-/// Of each, the median of nanoseconds a pair; `work` says how many pairs it did.
-fn medians(of: &[(&str, Allocator)], work: impl Fn(&Allocator) -> usize) -> Vec<f64> {
+/// Of each, the median of nanoseconds a pair.
+fn medians(of: &[Named], pairs: usize, work: impl Fn(&dyn Contestant)) -> Vec<f64> {
     let mut rounds = vec![Vec::new(); of.len()];
     for _ in 0..ROUNDS {
-        for ((_, allocator), times) in of.iter().zip(&mut rounds) {
+        for ((_, contestant), times) in of.iter().zip(&mut rounds) {
             let start = Instant::now();
-            let pairs = work(allocator);
+            work(&**contestant);
             times.push(start.elapsed().as_secs_f64() * 1e9 / pairs as f64);
         }
     }

@@ -56,7 +56,7 @@
 //! | 1 | [`text`] | text to tokens and back, chat templates, the choice of the next token: what a runner needs around the numbers |
 //! | 1 | [`source`] | where files come from: a path, the Hub's cache, the embedded catalog, the Hub over HTTP (feature `hub`) |
 //! | 0 | [`value`], [`json`], [`units`], [`dtype`], [`float16`], [`glob`], [`channels`], [`bops`], [`random`] | exact values, their JSON, numbers for people, widths by name, floats of 16 bits, patterns, sets of channels, definitions of bit operations, numbers of a seed |
-//! | 0 | [`memory`], [`threads`], `wide` | pools of memory that are counted by what it is for; threads that wait without sleeping; loops compiled for wide vectors |
+//! | 0 | [`memory`], [`threads`], `wide` | pools of blocks for weights and tensors: aligned, on large pages, counted by tag; mapped files; threads that wait without sleeping; loops compiled for wide vectors |
 //!
 //! Imports go to smaller levels only, siblings never import each other; `tests/tidy.rs` holds that and lists the few
 //! exceptions (such as the did-you-mean of [`formula`], which [`source`] and [`cost`] use too).

@@ -18,7 +18,9 @@ use std::sync::Arc;
 pub struct Block(ManuallyDrop<Box<Piece>>);
 
 /// Some memory, and what is known of it.
+// On a line of its own: threads that use different pieces must not wait for each other.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Piece {
     start: NonNull<u8>,
     bytes: usize,
@@ -29,12 +31,12 @@ pub(super) struct Piece {
 /// Where a piece is, and what it takes to give it back.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// Among the small blocks of a class.
-    Small(Home, usize, Small),
+    /// In a span of small blocks of a class.
+    Small { home: Home, class: u32, span: u32 },
     /// Units of a region.
     Large(Home, Large),
     /// A region of its own.
-    Own(Home, Arena),
+    Own(Home, Box<Arena>),
     /// A mapped file, and the account of its pool.
     File(Arc<Lock<Account>>, Mmap),
 }
@@ -58,7 +60,10 @@ impl Piece {
     /// The small block that it is, for the store.
     pub(super) fn small(&self) -> Option<Small> {
         match self.place {
-            Place::Small(_, _, small) => Some(small),
+            Place::Small { span, .. } => Some(Small {
+                start: self.start,
+                span,
+            }),
             _ => None,
         }
     }
@@ -108,7 +113,7 @@ impl Drop for Block {
         // SAFETY: the block is being dropped, so nobody asks it for its piece again.
         let piece = unsafe { ManuallyDrop::take(&mut self.0) };
         let (bytes, ticket) = (piece.bytes, piece.ticket);
-        let Place::Small(home, class, _) = piece.place else {
+        let Place::Small { home, class, .. } = piece.place else {
             return give_back(*piece);
         };
         // SAFETY: the block is still counted, and the pool is not used after it has left.
@@ -117,7 +122,7 @@ impl Drop for Block {
             drop(front);
             return give_back(*piece);
         }
-        match front.push(class, piece) {
+        match front.push(class as usize, piece) {
             Ok(()) => front.account.leave(bytes, ticket),
             Err(piece) => {
                 drop(front);
@@ -133,9 +138,10 @@ impl Drop for Block {
 fn give_back(piece: Piece) {
     let (bytes, ticket) = (piece.bytes, piece.ticket);
     let home = match piece.place {
-        Place::Small(home, class, small) => {
+        Place::Small { home, class, span } => {
+            let start = piece.start;
             // SAFETY: the block is still counted.
-            unsafe { home.shared() }.unload(class, small);
+            unsafe { home.shared() }.unload(class as usize, Small { start, span });
             home
         }
         Place::Large(home, large) => {
@@ -167,3 +173,6 @@ fn give_back(piece: Piece) {
         front.account.leave(bytes, ticket);
     }
 }
+
+/// A piece has one line for itself and no more.
+const _: () = assert!(size_of::<Piece>() == 64);

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// How a pool behaves.
 #[derive(Clone, Debug)]
 pub struct PoolConfig {
-    /// Bytes of the regions that are taken from the system; rounded up to a power of two from 2 MiB. Larger blocks get a region
-    /// of their own.
+    /// Bytes of the regions that are taken from the system; rounded up to a power of two, from 2 MiB to 1 GiB. Larger blocks get
+    /// a region of their own.
     pub arena_bytes: usize,
     /// Up to so many bytes of the small blocks of one size that came back are kept for the next that asks, one at least and 16 at
     /// most; 0 keeps none. At the level [`Tracking::None`] threads that run at once keep so many each.

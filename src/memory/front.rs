@@ -104,8 +104,8 @@ impl Fronts {
     pub(super) fn new(config: &PoolConfig) -> Fronts {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = match config.tracking {
-            // Twice as many as run at once: one that is interrupted keeps its front.
-            Tracking::None => (2 * cores).next_power_of_two().clamp(4, 64),
+            // More than run at once: one that is interrupted keeps its front, and those that take turns have each their own.
+            Tracking::None => (8 * cores).next_power_of_two().clamp(8, 128),
             _ => 1,
         };
         Fronts((0..count).map(|_| Lock::new(Front::new(config))).collect())

@@ -3,8 +3,8 @@
 use super::track::{Detail, Records};
 use super::{Tag, Tracking};
 
-/// What a pool knows of itself. Exact; while other threads allocate and free, it is what was so at one moment, except at the
-/// level [`Tracking::None`].
+/// What a pool knows of itself. Exact; while other threads allocate and free, what is counted of blocks is of one moment, except
+/// at the level [`Tracking::None`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics {
     /// Bytes of live blocks, as they were asked for.
@@ -44,7 +44,7 @@ pub(super) struct Account {
     frees: u64,
     tags: Vec<(Tag, Live)>,
     /// Where a tag stands, by the lowest bits of its hash; only a hint.
-    hints: [u16; 64],
+    hints: [u32; 64],
     records: Option<Records>,
     pub(super) detail: Option<Detail>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Account {
 /// What a block needs to leave the account that it entered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ticket {
-    tag: u16,
+    tag: u32,
     record: u32,
 }
 
@@ -96,7 +96,7 @@ impl Account {
         let mut ticket = Ticket::default();
         if self.tracking >= Tracking::Basic {
             ticket.tag = self.place_of(tag);
-            self.tags[usize::from(ticket.tag)].1.enter(bytes as u64);
+            self.tags[ticket.tag as usize].1.enter(bytes as u64);
         }
         if self.tracking >= Tracking::Standard {
             ticket.record = self.remember(bytes, tag);
@@ -110,7 +110,7 @@ impl Account {
         self.frees += 1;
         self.live.leave(bytes as u64);
         if self.tracking >= Tracking::Basic {
-            self.tags[usize::from(ticket.tag)].1.leave(bytes as u64);
+            self.tags[ticket.tag as usize].1.leave(bytes as u64);
         }
         if self.tracking >= Tracking::Standard {
             self.forget(ticket.record);
@@ -143,9 +143,9 @@ impl Account {
     }
 
     #[inline(always)]
-    fn place_of(&mut self, tag: Tag) -> u16 {
+    fn place_of(&mut self, tag: Tag) -> u32 {
         let hint = self.hints[tag.hash as usize % 64];
-        match self.tags.get(usize::from(hint)) {
+        match self.tags.get(hint as usize) {
             // Mostly the same text at the same place.
             Some((known, _)) if std::ptr::eq(known.name, tag.name) => hint,
             _ => self.search(tag),
@@ -153,13 +153,13 @@ impl Account {
     }
 
     #[cold]
-    fn search(&mut self, tag: Tag) -> u16 {
+    fn search(&mut self, tag: Tag) -> u32 {
         let known = self.tags.iter().position(|(known, _)| *known == tag);
         let place = known.unwrap_or_else(|| {
             self.tags.push((tag, Live::default()));
             self.tags.len() - 1
         });
-        let place = u16::try_from(place).expect("a program has fewer names than 65,536");
+        let place = place as u32;
         self.hints[tag.hash as usize % 64] = place;
         place
     }

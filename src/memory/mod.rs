@@ -13,6 +13,25 @@
 //! # Ok::<(), bitcost::memory::MemoryError>(())
 //! ```
 //!
+//! ## How a request is met
+//!
+//! Below 1 MiB a block is one of 96 sizes and comes from a front: an array that is popped and pushed, behind a lock that costs
+//! one atomic operation. From 1 MiB on it is units of 64 KiB of a region, by halves; what is larger than a region is a region of
+//! its own and never more than was asked for. **Nothing is written beside a block or into free memory**, so pages that nobody
+//! wrote to are not there, and what a pool knows (0.1 % of what it gave out) lies elsewhere.
+//!
+//! **Where peaks and tags are tracked they are exact**, so all threads pass one account; at the level [`Tracking::None`] they
+//! do not meet. Memory goes back to the system when a pool is used or asked to clean up; there is no thread for it.
+//!
+//! ## Why it is written here
+//!
+//! What exists serves other ends. `bumpalo` frees all or nothing. `buddy_system_allocator` keeps its lists in the free memory,
+//! which would make every page of it resident, or in trees, and rounds up to powers of two. `offset-allocator` keeps beside the
+//! memory, as here, but knows no alignment. General allocators (the system's, mimalloc) have neither tags, limits and pressure of
+//! a part of a program, nor a way to see that it gave everything back. What is taken is `memmap2`, for every page.
+//!
+//! ## Code map
+//!
 //! - `arena.rs`: one region on large pages, the only way in which memory is taken from the system
 //! - `pool.rs`: the pool of the machine's own memory
 //! - `mapped.rs`: the pool of mapped files

@@ -56,8 +56,11 @@ impl MemoryPool {
     fn small(&self, class: usize, bytes: usize, tag: Tag) -> Result<Block, MemoryError> {
         let home = self.0.home();
         let fetched = self.0.refill(class, bytes, tag)?;
-        let place = |small: Small| Piece::new(small.start, Place::Small(home, class, small));
-        let mut pieces = fetched.into_iter().map(place);
+        let piece = |small: Small| {
+            let (class, span) = (class as u32, small.span);
+            Piece::new(small.start, Place::Small { home, class, span })
+        };
+        let mut pieces = fetched.into_iter().map(piece);
         let piece = pieces.next().expect("a refill is not empty");
         let (ticket, rest) = {
             let mut front = self.0.fronts.any();
@@ -82,7 +85,7 @@ impl MemoryPool {
         } else {
             let reserve = |store: &mut Store| store.reserve(bytes, bytes, tag);
             let mut arena = self.0.with_room(bytes, reserve)?;
-            Piece::new(arena.start(), Place::Own(home, arena))
+            Piece::new(arena.start(), Place::Own(home, Box::new(arena)))
         };
         let ticket = self.0.fronts.any().account.enter(bytes, tag);
         Ok(Block::new(piece, bytes, ticket))
@@ -117,8 +120,8 @@ impl MemoryPool {
         self.0.pressure()
     }
 
-    /// Has a function called with the new level whenever the pressure changes, on the thread that changes it. It may use the
-    /// pool: drop what it can do without, or clean up.
+    /// Has a function called with the new level whenever the pressure changes, on the thread that changes it. It may give back
+    /// blocks. It must not own a handle of the pool, which would then own itself and never end.
     pub fn on_pressure(&self, callback: impl Fn(Pressure) + Send + Sync + 'static) {
         self.0.watch.add(Arc::new(callback));
     }

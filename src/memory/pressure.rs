@@ -22,7 +22,7 @@ impl Watch {
         callbacks.push(callback);
     }
 
-    /// Notes a level. If it is another than before, all are told; they may use the pool, because nothing is locked meanwhile.
+    /// Notes a level. If it is another than before, all are told; they may give back blocks, because nothing is locked meanwhile.
     pub(super) fn note(&self, level: Pressure) {
         let before = {
             let mut place = self.level.lock().unwrap_or_else(PoisonError::into_inner);

@@ -76,8 +76,7 @@ unsafe impl Send for Small {}
 
 impl Store {
     pub(super) fn new(config: &PoolConfig) -> Store {
-        // Blocks of the largest region are counted in 32 bits, with room.
-        let region_bytes = config.arena_bytes.clamp(2 << 20, 64 << 30);
+        let region_bytes = config.arena_bytes.clamp(2 << 20, 1 << 30);
         Store {
             regions: Vec::new(),
             empty_regions: 0,
