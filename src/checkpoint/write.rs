@@ -5,6 +5,7 @@
 //! format writes them: each begins at a multiple of its width.
 
 use crate::dtype::StoredType;
+use crate::tensor::{Dtype, Tensor};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -180,6 +181,43 @@ pub fn index(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<&str, &str>
 /// Text and numbers as JSON, which they always have.
 fn json(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).expect("strings and numbers are JSON")
+}
+
+/// Writes tensors of plain numbers as a new file, which appears whole or not at all: it is made beside its place and gets its
+/// name at the end.
+pub fn save(path: &Path, tensors: &[(&str, &Tensor)]) -> io::Result<()> {
+    let planned = tensors.iter().map(|(name, tensor)| {
+        let dtype = match tensor.dtype() {
+            Dtype::F32 => "F32",
+            Dtype::Bf16 => "BF16",
+            Dtype::F16 => "F16",
+            Dtype::I8 => "I8",
+            dtype @ Dtype::Ternary(_) => {
+                return Err(io::Error::other(format!(
+                    "tensor `{name}`: {dtype} is no format of files"
+                )));
+            }
+        };
+        Ok(Planned {
+            name: name.to_string(),
+            dtype: StoredType::named(dtype).expect("a dtype of the format"),
+            shape: tensor.shape().iter().map(|side| *side as u64).collect(),
+        })
+    });
+    let planned = planned.collect::<io::Result<Vec<Planned>>>()?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.part", std::process::id()));
+    let draft = Path::new(&draft);
+    let written = Writer::create(draft, &planned, &[]).and_then(|mut writer| {
+        for (number, (_, tensor)) in tensors.iter().enumerate() {
+            writer.put(number, tensor.bytes().map_err(io::Error::other)?)?;
+        }
+        writer.finish()?;
+        std::fs::rename(draft, path)
+    });
+    written.inspect_err(|_| {
+        let _ = std::fs::remove_file(draft);
+    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use super::super::{Failure, input, usage};
 use super::load::Opened;
 use crate::checkpoint::packed::{Settings as Packed, weights};
 use crate::checkpoint::scan::{Wanted, values};
-use crate::checkpoint::write::{Planned, Writer};
+use crate::checkpoint::write::save;
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::dtype::StoredType;
+use crate::memory::{MemoryPool, PoolConfig, Tag};
 use crate::source::{self, Settings};
+use crate::tensor::{self, Dtype};
 use std::path::Path;
 
 /// Refuses to write the output over what is read.
@@ -119,6 +120,9 @@ pub(super) fn floats(tensor: &Tensor, bytes: &[u8]) -> Result<Vec<f32>, Failure>
     }
 }
 
+/// What numbers on their way to a file are in the metrics of a pool.
+const OUTPUT: Tag = Tag::of("output");
+
 /// Writes numbers as the one tensor of a new file, which appears whole or not at all. `option` is what messages call it by.
 pub(super) fn write(
     option: &str,
@@ -127,26 +131,8 @@ pub(super) fn write(
     shape: &[usize],
     numbers: &[f32],
 ) -> Result<(), Failure> {
-    let fail = |e: std::io::Error| input(format!("{option} {}: {e}", path.display()));
-    let planned = Planned {
-        name: name.into(),
-        dtype: StoredType::named("F32").expect("a dtype of the table"),
-        shape: shape.iter().map(|side| *side as u64).collect(),
-    };
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}.part", std::process::id()));
-    let draft = Path::new(&draft);
-    let bytes: Vec<u8> = numbers
-        .iter()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
-    let written = Writer::create(draft, &[planned], &[]).and_then(|mut writer| {
-        writer.put(0, &bytes)?;
-        writer.finish()?;
-        std::fs::rename(draft, path)
-    });
-    written.map_err(|e| {
-        let _ = std::fs::remove_file(draft);
-        fail(e)
-    })
+    let pool = MemoryPool::new(PoolConfig::default());
+    let tensor = tensor::Tensor::of(&pool, Dtype::F32, numbers, shape, OUTPUT);
+    let tensor = tensor.map_err(|e| input(e.to_string()))?;
+    save(path, &[(name, &tensor)]).map_err(|e| input(format!("{option} {}: {e}", path.display())))
 }
