@@ -292,13 +292,14 @@ impl<S: Stored, const H: usize> Loop for Over<'_, S, H> {
                     times(weights, &of_keys[from..from + count]);
                 }
                 weights[count..].fill(f32::NEG_INFINITY);
-                let more = |most: f32, x: &f32| if *x > most { *x } else { most };
-                let most = weights.iter().fold(softmax[0], more);
+                let more = |a: f32, b: f32| if a > b { a } else { b };
+                let most = more(softmax[0], halved(*weights, more));
                 weights
                     .iter_mut()
                     .for_each(|score| *score = exp(*score - most));
                 *shrink = exp(softmax[0] - most);
-                let total: f32 = weights[..count].iter().sum();
+                weights[count..].fill(0.0);
+                let total = halved(*weights, |a, b| a + b);
                 *softmax = [most, softmax[1].mul_add(*shrink, total)];
                 if let Some([_, of_values]) = held.scales {
                     times(weights, &of_values[from..from + count]);
@@ -309,6 +310,19 @@ impl<S: Stored, const H: usize> Loop for Over<'_, S, H> {
         }
         softmax
     }
+}
+
+/// One number of a block's: halves onto halves, each a vector.
+#[inline(always)]
+fn halved(mut numbers: [f32; BLOCK], onto: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = BLOCK / 2;
+    while half > 0 {
+        for at in 0..half {
+            numbers[at] = onto(numbers[at], numbers[at + half]);
+        }
+        half /= 2;
+    }
+    numbers[0]
 }
 
 #[inline(always)]
