@@ -287,36 +287,37 @@ fn one_token_after_the_other_is_all_of_them_at_once() {
 #[test]
 fn a_pool_holds_what_was_said_to_be_needed() {
     let fixture = Fixture::open(CLASSES[0]);
-    for (head, cache) in [
-        (HeadBits::Stored, CacheBits::F32),
-        (HeadBits::Eight, CacheBits::I8),
-    ] {
-        let settings = Settings {
-            head,
-            cache,
-            ..SETTINGS
-        };
-        let needed = Needed::of(&fixture.plan, fixture.source(), &settings).expect("sizes");
-        let (memory, pool) = (memory(), Pool::alone());
-        let decoder = fixture.load(&memory, &settings);
-        let kernel = best(Packing::Planes, 1);
-        let session = Session::new(&memory, &decoder, &settings, kernel, &pool).expect("a session");
-        let metrics = memory.metrics();
-        let of = |name: &str| {
-            metrics
-                .tags
-                .iter()
-                .find(|tag| tag.name == name)
-                .expect("a tag")
-                .live_bytes
-        };
-        assert_eq!(of("packed weights"), needed.weights);
-        assert_eq!(of("output matrix"), needed.head);
-        assert_eq!(of("kv cache"), needed.cache);
-        assert_eq!(of("scratch"), needed.scratch);
-        drop(session);
-        drop(decoder);
-        assert_eq!(memory.metrics().live_bytes, 0);
+    for source in [fixture.source(), Source::Random { seed: 1 }] {
+        for (head, cache) in [
+            (HeadBits::Stored, CacheBits::F32),
+            (HeadBits::Eight, CacheBits::I8),
+        ] {
+            let settings = Settings {
+                head,
+                cache,
+                ..SETTINGS
+            };
+            let needed = Needed::of(&fixture.plan, source, &settings).expect("sizes");
+            let (memory, pool) = (memory(), Pool::alone());
+            let plan = fixture.plan.clone();
+            let decoder = Decoder::load(&memory, plan, source, &settings, &|_, _| {});
+            let decoder = decoder.expect("a decoder");
+            let kernel = best(Packing::Planes, 1);
+            let session = Session::new(&memory, &decoder, &settings, kernel, &pool);
+            let session = session.expect("a session");
+            let metrics = memory.metrics();
+            let of = |name: &str| {
+                let tag = metrics.tags.iter().find(|tag| tag.name == name);
+                tag.expect("a tag").live_bytes
+            };
+            assert_eq!(of("packed weights"), needed.weights);
+            assert_eq!(of("output matrix"), needed.head);
+            assert_eq!(of("kv cache"), needed.cache);
+            assert_eq!(of("scratch"), needed.scratch);
+            drop(session);
+            drop(decoder);
+            assert_eq!(memory.metrics().live_bytes, 0);
+        }
     }
 }
 

@@ -737,3 +737,37 @@ fn random_weights_run_at_any_size_and_interrupts_keep_the_text() {
     assert!(String::from_utf8_lossy(&ended.stderr).contains("ended by interrupted"));
     assert_eq!(rest.last(), Some(&b'\n'));
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_a_text_quietly() {
+    let folder = Folder::new();
+    let config = copy(CLASSES[0], &folder, &["model.safetensors"], |config| {
+        config.replace(
+            "\"max_position_embeddings\": 256",
+            "\"max_position_embeddings\": 40000",
+        )
+    });
+    let args = [
+        "run",
+        "--random-weights",
+        "--config",
+        &config,
+        "--ignore-stop",
+        "--max-new-tokens",
+        "39000",
+    ];
+    let mut child = program(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut out = child.stdout.take().expect("a pipe");
+    let mut first = [0; 16];
+    out.read_exact(&mut first).expect("a text begins");
+    drop(out);
+    let begun = Instant::now();
+    let ended = child.wait_with_output().expect("it ends");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+}

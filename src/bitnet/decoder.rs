@@ -83,10 +83,18 @@ impl Needed {
             let all = bytes.and_then(|bytes| bytes.checked_mul(layers)?.checked_add(weights));
             weights = all.ok_or_else(too_large)?;
         }
-        let dtype = source
-            .table(plan, plan.output_matrix())?
-            .map_or(Dtype::Bf16, |table| table.dtype());
-        let head = head::bytes(vocabulary, hidden, dtype, settings.head).ok_or_else(too_large)?;
+        let stored = source.table(plan, plan.output_matrix())?;
+        let dtype = stored.as_ref().map_or(Dtype::Bf16, Tensor::dtype);
+        let mut head =
+            head::bytes(vocabulary, hidden, dtype, settings.head).ok_or_else(too_large)?;
+        // Random tokens are looked up in memory, where those of a checkpoint are in its file.
+        let is_shared = plan.tied && settings.head == HeadBits::Stored;
+        if stored.is_none() && !is_shared {
+            let table = head::bytes(vocabulary, hidden, dtype, HeadBits::Stored);
+            head = table
+                .and_then(|table| table.checked_add(head))
+                .ok_or_else(too_large)?;
+        }
         let cache = cache::bytes(&plan.shape, settings.context, settings.cache);
         Ok(Needed {
             weights: weights as u64,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
     name = "bitcost",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 ok, 1 a gate failed, `db check` found something, or a checkpoint is not what its model says under --strict, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict, 130 interrupted."
+    after_help = "Exit codes: 0 ok, 1 a gate failed, `db check` found something, `run --verify` got other numbers, or a checkpoint is not what its model says under --strict, 2 usage, 3 an input is invalid, 4 unresolved modules under --strict, 130 interrupted."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]

@@ -102,7 +102,7 @@ impl Opened {
             None => {
                 let some: Vec<&str> = paths.iter().take(4).map(String::as_str).collect();
                 return Err(usage(format!(
-                    "{}: name one of its {} matrices with --layer, such as {}",
+                    "{}: name one of its {} matrices with --layer, such as {}; or give --prompt or --ids to run the whole model",
                     self.files.file,
                     matrices.len(),
                     some.join(", ")

@@ -161,6 +161,9 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
             GenerateError::Run(e) => e.into(),
             GenerateError::Sampling(e) => input(e.to_string()),
         })?;
+        if writer.closed {
+            return Ok(Exit::Ok);
+        }
         let text = writer.finish()?;
         if let Some(path) = &args.text.logits {
             let shape = [ids.len(), decoder.plan.shape.vocabulary];
@@ -310,6 +313,8 @@ struct Streamed<'p> {
     /// Whether it is shown as it comes.
     shown: bool,
     text: String,
+    /// Whether nobody reads standard output any more.
+    closed: bool,
     failed: Option<Failure>,
 }
 
@@ -323,6 +328,7 @@ impl<'p> Streamed<'p> {
                 .map(|tokenizer| tokenizer.stream()),
             shown: args.format == DbFormat::Table,
             text: String::new(),
+            closed: false,
             failed: None,
         }
     }
@@ -346,7 +352,7 @@ impl<'p> Streamed<'p> {
                 return false;
             }
         }
-        !STOP.load(Ordering::Relaxed) && self.failed.is_none()
+        !STOP.load(Ordering::Relaxed) && !self.closed
     }
 
     fn show(&mut self, piece: Option<String>) {
@@ -360,10 +366,7 @@ impl<'p> Streamed<'p> {
                 false => piece,
             };
             if write!(out, "{piece}").and_then(|()| out.flush()).is_err() {
-                self.failed = Some(Failure {
-                    exit: Exit::Ok,
-                    error: anyhow::anyhow!("nobody reads the text"),
-                });
+                self.closed = true;
             }
         }
     }
