@@ -85,7 +85,8 @@ pub(super) fn scratch_bytes(plan: &Plan, context: usize) -> Option<u64> {
         shape.hidden.checked_mul(2)?,
         shape.attention().checked_mul(2)?,
         shape.kv().checked_mul(2)?,
-        shape.intermediate.checked_mul(4)?,
+        shape.intermediate.checked_mul(3)?,
+        shape.intermediate.max(shape.attention()),
     ];
     let features = features
         .iter()

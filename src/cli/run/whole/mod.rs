@@ -134,7 +134,7 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
     let load_time = loading.elapsed();
     let mut session = Session::new(&memory, &decoder, &settings, kernel, &pool)?;
     // Without a handler the program ends, which is what Ctrl-C is for too.
-    let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed));
+    let _ = ctrlc::set_handler(interrupted);
 
     let limits = Limits {
         most: args.text.max_new_tokens,
@@ -228,6 +228,14 @@ pub(super) fn run(args: &RunArgs) -> Outcome {
         }
     }
     Ok(exit)
+}
+
+/// The first Ctrl-C ends a text at its next token; who cannot wait for a long prompt presses it again.
+fn interrupted() {
+    if STOP.swap(true, Ordering::Relaxed) {
+        #[allow(clippy::exit)] // The main thread is in the middle of a prompt.
+        std::process::exit(Exit::Interrupted as i32);
+    }
 }
 
 /// How the scale of stored codes is meant; a checkpoint of floats stores none.
