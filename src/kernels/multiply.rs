@@ -7,8 +7,8 @@ use super::packing::{Packed, ROWS};
 use super::{Activations, KernelError, Pool, Runnable, TOKENS};
 use crate::threads::{Shared, chunks};
 
-/// Packed bytes that a thread takes at once. Less costs a hundredth or two where two cores read 80 GB/s: the tail that one of
-/// them waits for at the end is shorter, and every piece has a beginning.
+/// Packed bytes that a thread takes at once. With pieces half as large, or with smaller ones at the end of a share, two cores
+/// that read 80 GB/s lose a hundredth.
 const CHUNK_BYTES: usize = 128 << 10;
 
 /// Bytes of activations that are used for all rows before the next: half of a usual second-level cache.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Calls `job` with ranges that together are `0..count`, each about `at_once` long where several threads share them. A thread's
-/// own are side by side, and its last are shorter, so that no thread waits long for the last piece of another.
+/// own are side by side.
 pub(crate) fn chunks(
     pool: &Pool,
     count: usize,
@@ -20,7 +20,7 @@ pub(crate) fn chunks(
     if threads == 1 || count == 1 {
         return job(0..count);
     }
-    // The share of a thread begins here; how many of its pieces were taken so far is counted beside it.
+    // The share of a thread begins here; what was taken of it so far is counted beside it.
     let begin = |thread: usize| thread * count / threads;
     let few = [const { Padded(AtomicUsize::new(0)) }; FEW];
     let many: Vec<Padded>;
@@ -34,27 +34,14 @@ pub(crate) fn chunks(
         for thread in (0..threads).map(|step| (own + step) % threads) {
             let share = begin(thread)..begin(thread + 1);
             loop {
-                let number = taken[thread].0.fetch_add(1, Ordering::Relaxed);
-                let piece = piece(&share, at_once, number);
-                if piece.is_empty() {
+                let from = share.start + taken[thread].0.fetch_add(at_once, Ordering::Relaxed);
+                if from >= share.end {
                     break;
                 }
-                job(piece);
+                job(from..share.end.min(from + at_once));
             }
         }
     });
-}
-
-/// A piece of a share by its number: those of `at_once`, then the last two of them in quarters. Empty beyond the end.
-fn piece(share: &Range<usize>, at_once: usize, number: usize) -> Range<usize> {
-    let whole = (share.len() / at_once).saturating_sub(2);
-    let fine = (at_once / 4).max(1);
-    let (from, length) = match number < whole {
-        true => (number * at_once, at_once),
-        false => (whole * at_once + (number - whole) * fine, fine),
-    };
-    let from = share.end.min(share.start + from);
-    from..share.end.min(from + length)
 }
 
 /// Calls `job` with every row of `out`, so many numbers each, and its number; threads share them.
@@ -122,30 +109,6 @@ impl<'a, T> Shared<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_pieces_of_a_share_are_the_share() {
-        for (start, end) in [(0, 0), (3, 4), (5, 12), (7, 100), (0, 1000)] {
-            for at_once in [1, 3, 8, 64, 2000] {
-                let mut next = start;
-                for number in 0.. {
-                    let piece = piece(&(start..end), at_once, number);
-                    if piece.is_empty() {
-                        break;
-                    }
-                    assert_eq!(piece.start, next);
-                    assert!(piece.len() <= at_once);
-                    next = piece.end;
-                }
-                assert_eq!(next, end);
-            }
-        }
-        // Seven of eight: five whole ones, and the last two in quarters.
-        let lengths: Vec<usize> = (0..13)
-            .map(|number| piece(&(0..56), 8, number).len())
-            .collect();
-        assert_eq!(lengths, [8, 8, 8, 8, 8, 2, 2, 2, 2, 2, 2, 2, 2]);
-    }
 
     #[test]
     fn every_row_comes_once() {
