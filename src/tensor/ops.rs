@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn exponentials_are_those_of_64_bits() {
-        for x in numbers(20_000, 87.0) {
+        for x in numbers(if cfg!(miri) { 200 } else { 20_000 }, 87.0) {
             let (ours, exact) = (f64::from(exp(x)), f64::from(x).exp());
             assert!(
                 (ours / exact - 1.0).abs() < 2.4e-7,
