@@ -176,7 +176,7 @@ impl BitLinear {
             .map(|from| (self.out_features, group.min(self.in_features - from)))
             .collect();
         let groups = Packed::pack_all(
-            &MemoryPool::new(PoolConfig::default()),
+            &MemoryPool::new(PoolConfig::small()),
             packing,
             &shapes,
             |group, row, out| {

@@ -31,6 +31,16 @@ impl Default for PoolConfig {
     }
 }
 
+impl PoolConfig {
+    /// For a pool of one block, or a few: its regions are no larger than they have to be.
+    pub fn small() -> PoolConfig {
+        PoolConfig {
+            arena_bytes: super::HUGE_PAGE,
+            ..PoolConfig::default()
+        }
+    }
+}
+
 /// What a pool remembers of allocations; each level has what those before it have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tracking {

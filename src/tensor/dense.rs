@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn products_are_those_of_64_bits() {
-        let pool = MemoryPool::new(PoolConfig::default());
+        let pool = MemoryPool::new(PoolConfig::small());
         let mut random = Random::seeded(3);
         for (rows, cols) in [(1, 1), (3, 31), (5, 64), (7, 65), (33, 200), (2, 9000)] {
             if cfg!(miri) && rows * cols > 500 {

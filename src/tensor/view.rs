@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn views_are_parts_of_the_same_memory() {
-        let pool = MemoryPool::new(PoolConfig::default());
+        let pool = MemoryPool::new(PoolConfig::small());
         let all = counting(&pool, &[2, 3, 4]);
         let used = pool.metrics().live_bytes;
         let part = all.slice(1, 1..3).expect("within");
@@ -425,7 +425,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_an_error() {
-        let pool = MemoryPool::new(PoolConfig::default());
+        let pool = MemoryPool::new(PoolConfig::small());
         let tensor = counting(&pool, &[2, 3]);
         assert!(matches!(
             tensor.slice(2, 0..1),
@@ -473,7 +473,7 @@ mod tests {
 
     #[test]
     fn memory_that_others_see_is_not_written() {
-        let pool = MemoryPool::new(PoolConfig::default());
+        let pool = MemoryPool::new(PoolConfig::small());
         let mut tensor = counting(&pool, &[4]);
         tensor.numbers_mut::<f32>().expect("its own")[1] = 9.0;
         let view = tensor.slice(0, 1..2).expect("within");
@@ -488,7 +488,7 @@ mod tests {
 
     #[test]
     fn packed_weights_are_cut_between_groups() {
-        let pool = MemoryPool::new(PoolConfig::default());
+        let pool = MemoryPool::new(PoolConfig::small());
         let dtype = Dtype::Ternary(Packing::Trits);
         let tensor = Tensor::zeros(&pool, dtype, &[70, 30], TAG).expect("memory");
         // Three groups of two blocks of 128 bytes.

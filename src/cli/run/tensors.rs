@@ -131,7 +131,7 @@ pub(super) fn write(
     shape: &[usize],
     numbers: &[f32],
 ) -> Result<(), Failure> {
-    let pool = MemoryPool::new(PoolConfig::default());
+    let pool = MemoryPool::new(PoolConfig::small());
     let tensor = tensor::Tensor::of(&pool, Dtype::F32, numbers, shape, OUTPUT);
     let tensor = tensor.map_err(|e| input(e.to_string()))?;
     save(path, &[(name, &tensor)]).map_err(|e| input(format!("{option} {}: {e}", path.display())))

@@ -101,7 +101,7 @@ impl Packed {
         cols: usize,
         fill: impl Fn(usize, &mut [i8]) + Sync,
     ) -> Result<Packed, KernelError> {
-        let pool = MemoryPool::new(PoolConfig::default());
+        let pool = MemoryPool::new(PoolConfig::small());
         let fill = |_: usize, row: usize, out: &mut [i8]| fill(row, out);
         let mut one = Packed::pack_all(&pool, packing, &[(rows, cols)], fill)?;
         Ok(one.remove(0))
@@ -145,7 +145,7 @@ impl Packed {
     pub fn repeat(&self, copies: usize) -> Result<Vec<Packed>, KernelError> {
         let each = self.bytes().len();
         let bytes = each.checked_mul(copies).ok_or_else(too_large)?;
-        let pool = MemoryPool::new(PoolConfig::default());
+        let pool = MemoryPool::new(PoolConfig::small());
         let mut block = pool.allocate(bytes, HUGE_PAGE, WEIGHTS)?;
         for place in block.bytes_mut()?.chunks_exact_mut(each) {
             place.copy_from_slice(self.bytes());
