@@ -548,8 +548,9 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "the interpreter makes powers of two inexact")]
     fn all_floats_of_16_bits_are_what_their_bits_say() {
-        for bits in (0..=u16::MAX).step_by(if cfg!(miri) { 101 } else { 1 }) {
+        for bits in 0..=u16::MAX {
             let (ours, theirs) = (F16::float(bits), float16::from_f16(bits));
             assert!(
                 ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
