@@ -16,8 +16,8 @@
 //!                          +-> headers --checkpoint--> weights
 //! ```
 //!
-//! Data goes one way. Effects live at the rim: [`source`] and [`checkpoint`] read, [`cli`] prints; everything between takes
-//! values and returns values.
+//! Data goes one way. Effects live at the rim: [`source`] and [`checkpoint`] read, [`device`] and [`machine`] look at the machine,
+//! [`cli`] prints; everything between takes values and returns values.
 //!
 //! A second wing proves the ternary part by running it, and meets the first in [`cli`] (`run`, `deploy`, `bench-kernel`) and where
 //! a tree says which of its modules is what:

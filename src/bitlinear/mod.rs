@@ -53,6 +53,7 @@
 //! - `layer.rs`: the layer as it is trained
 //! - `product.rs`: products of float matrices, for training
 //! - `packed.rs`: the layer as it is deployed
+//! - `stored.rs`: its codes and scale as files have them
 //! - `error.rs`: why a layer cannot be made or run
 
 mod config;
@@ -62,6 +63,7 @@ mod init;
 mod layer;
 mod packed;
 mod product;
+mod stored;
 mod ternary;
 
 pub use config::{ActivationDtype, QuantConfig, WeightGranularity};
@@ -70,4 +72,5 @@ pub use error::LayerError;
 pub use init::Init;
 pub use layer::{BitLinear, Evaluating, Gradients, Pass};
 pub use packed::PackedBitLinear;
+pub use stored::{StoredCodes, StoredError};
 pub use ternary::{ABSMEAN_FLOOR, AbsMean, NotFinite, Ternary, codes};

@@ -8,7 +8,7 @@ use super::RunError;
 use super::plan::Shape;
 use crate::float16;
 use crate::memory::{MemoryPool, Tag};
-use crate::tensor::{Dtype, Tensor, TensorError};
+use crate::tensor::{Dtype, Element, Tensor, TensorError};
 
 /// Positions of a block of keys.
 pub(super) const BLOCK: usize = 32;
@@ -118,75 +118,54 @@ impl Cache {
         values: &[f32],
     ) -> Result<(), RunError> {
         match self.bits {
-            CacheBits::F32 => self.store(layer, position, keys, values, |x| x),
+            CacheBits::F32 => self.store(layer, position, keys, values, |x, _| x),
             // What is beyond the largest float of 16 bits becomes that; infinities would make numbers that are none.
-            CacheBits::F16 => self.store(layer, position, keys, values, |x| {
+            CacheBits::F16 => self.store(layer, position, keys, values, |x, _| {
                 float16::to_f16(x.clamp(-65504.0, 65504.0))
             }),
-            CacheBits::I8 => self.store_bytes(layer, position, keys, values),
+            CacheBits::I8 => self.store(layer, position, keys, values, |x, scale| {
+                let code = if scale > 0.0 { x / scale } else { 0.0 };
+                code.round_ties_even() as i8
+            }),
         }
     }
 
-    fn store<T: crate::tensor::Element>(
+    /// A scale is what a code of 1 stands for; the largest magnitude of a head gets code 127.
+    fn store<T: Element>(
         &mut self,
         layer: usize,
         position: usize,
         keys: &[f32],
         values: &[f32],
-        stored: impl Fn(f32) -> T,
+        stored: impl Fn(f32, f32) -> T,
     ) -> Result<(), RunError> {
-        let features = self.shape.head_dim;
-        for head in 0..self.shape.kv_heads {
-            let (key, value) = (
-                self.key_at(layer, head, position),
-                self.value_at(layer, head, position),
-            );
-            let (from, to) = (head * features, (head + 1) * features);
-            let place = self.keys.numbers_mut::<T>()?;
-            for (feature, x) in keys[from..to].iter().enumerate() {
-                place[key + feature * BLOCK] = stored(*x);
+        let (features, context) = (self.shape.head_dim, self.context);
+        let blocks = context.div_ceil(BLOCK);
+        let heads = keys
+            .chunks_exact(features)
+            .zip(values.chunks_exact(features));
+        for (head, (keys, values)) in heads.enumerate() {
+            let number = layer * self.shape.kv_heads + head;
+            let mut scales = [1.0; 2];
+            if self.bits == CacheBits::I8 {
+                scales = [keys, values]
+                    .map(|x| x.iter().fold(0f32, |most, x| most.max(x.abs())) / 127.0);
+                for (tensor, scale) in self.scales.iter_mut().zip(scales) {
+                    tensor.numbers_mut()?[number * context + position] = scale;
+                }
             }
-            let place = &mut self.values.numbers_mut::<T>()?[value..value + features];
-            for (place, x) in place.iter_mut().zip(&values[from..to]) {
-                *place = stored(*x);
-            }
-        }
-        Ok(())
-    }
-
-    /// A scale is what a code of 1 stands for; the largest magnitude gets code 127.
-    fn store_bytes(
-        &mut self,
-        layer: usize,
-        position: usize,
-        keys: &[f32],
-        values: &[f32],
-    ) -> Result<(), RunError> {
-        let features = self.shape.head_dim;
-        for head in 0..self.shape.kv_heads {
-            let (from, to) = (head * features, (head + 1) * features);
-            let scale_of = |x: &[f32]| x.iter().fold(0f32, |most, x| most.max(x.abs())) / 127.0;
-            let scales = [&keys[from..to], &values[from..to]].map(scale_of);
-            let at = (layer * self.shape.kv_heads + head) * self.context + position;
-            for (tensor, scale) in self.scales.iter_mut().zip(scales) {
-                tensor.numbers_mut::<f32>()?[at] = scale;
-            }
-            let code = |x: f32, scale: f32| match scale > 0.0 {
-                true => (x / scale).round_ties_even() as i8,
-                false => 0,
-            };
-            let (key, value) = (
-                self.key_at(layer, head, position),
-                self.value_at(layer, head, position),
-            );
-            let place = self.keys.numbers_mut::<i8>()?;
-            for (feature, x) in keys[from..to].iter().enumerate() {
-                place[key + feature * BLOCK] = code(*x, scales[0]);
-            }
-            let place = &mut self.values.numbers_mut::<i8>()?[value..value + features];
-            for (place, x) in place.iter_mut().zip(&values[from..to]) {
-                *place = code(*x, scales[1]);
-            }
+            let block = (number * blocks + position / BLOCK) * features * BLOCK;
+            let place = &mut self.keys.numbers_mut()?[block..][..features * BLOCK];
+            let places = place.iter_mut().skip(position % BLOCK).step_by(BLOCK);
+            places
+                .zip(keys)
+                .for_each(|(place, x)| *place = stored(*x, scales[0]));
+            let row = (number * context + position) * features;
+            let place = &mut self.values.numbers_mut()?[row..][..features];
+            place
+                .iter_mut()
+                .zip(values)
+                .for_each(|(place, x)| *place = stored(*x, scales[1]));
         }
         Ok(())
     }
@@ -203,16 +182,5 @@ impl Cache {
                 CacheBits::F32 | CacheBits::F16 => None,
             },
         })
-    }
-
-    fn key_at(&self, layer: usize, head: usize, position: usize) -> usize {
-        let blocks = self.context.div_ceil(BLOCK);
-        let block = (layer * self.shape.kv_heads + head) * blocks + position / BLOCK;
-        block * self.shape.head_dim * BLOCK + position % BLOCK
-    }
-
-    fn value_at(&self, layer: usize, head: usize, position: usize) -> usize {
-        let row = (layer * self.shape.kv_heads + head) * self.context + position;
-        row * self.shape.head_dim
     }
 }

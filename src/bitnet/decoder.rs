@@ -8,8 +8,10 @@ use super::spent::Step;
 use super::weights::{Matrix, Source};
 use super::{Needed, RunError};
 use crate::bitlinear::{Multipliers, PackedBitLinear};
+use crate::float16;
 use crate::kernels::{Granularity, Packed, Packing};
 use crate::memory::{MemoryPool, Tag};
+use crate::random::Random;
 use crate::tensor::{Dtype, Tensor};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -296,13 +298,9 @@ fn random_table(pool: &MemoryPool, plan: &Plan, source: Source<'_>) -> Result<Te
         .par_chunks_mut(cols)
         .enumerate()
         .for_each(|(row, numbers)| {
-            let mut state = (seed ^ (row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
+            let mut random = Random::seeded(seed.wrapping_add((row as u64) << 32));
             for number in numbers {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                let even = (state >> 40) as f32 / (1 << 23) as f32 - 1.0;
-                *number = (even * SPREAD).to_bits().wrapping_shr(16) as u16;
+                *number = float16::to_bf16(random.uniform(SPREAD));
             }
         });
     Ok(table)

@@ -1,6 +1,6 @@
 //! Why a model cannot run.
 
-use crate::bitlinear::LayerError;
+use crate::bitlinear::{LayerError, StoredError};
 use crate::checkpoint::CheckpointError;
 use crate::kernels::KernelError;
 use crate::tensor::TensorError;
@@ -93,6 +93,9 @@ pub enum RunError {
         /// Options that would fit.
         fits: Vec<String>,
     },
+    /// Codes that cannot be used.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
     /// A layer that cannot be made.
     #[error(transparent)]
     Layer(#[from] LayerError),

@@ -3,15 +3,13 @@
 
 use super::RunError;
 use super::plan::{Plan, Role};
-use crate::bitlinear::{AbsMean, Dequantization, Multipliers, NotFinite, codes};
+use crate::bitlinear::{AbsMean, Dequantization, Multipliers, NotFinite, StoredCodes, codes};
 use crate::checkpoint::packed::{Weight, Weights};
 use crate::checkpoint::scan::{Wanted, values};
 use crate::checkpoint::{Checkpoint, Tensor as StoredTensor};
 use crate::kernels::packing::hf;
+use crate::random::Random;
 use crate::tensor::Tensor;
-
-/// The scheme whose bytes are ternary codes, four rows to one.
-const CODES: &str = "bitnet";
 
 /// Numbers that are read at once.
 const PIECE: u64 = 1 << 20;
@@ -80,12 +78,9 @@ impl Matrix<'_> {
 
 /// Weights of which half are 0.
 fn random_row(seed: u64, row: usize, out: &mut [i8]) {
-    let mut state = (seed ^ (row as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1;
+    let mut random = Random::seeded(seed.wrapping_add(row as u64));
     for weights in out.chunks_mut(16) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let bits = state.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        let bits = random.bits();
         for (at, weight) in weights.iter_mut().enumerate() {
             // Two bits are -1, 0, 0 and 1.
             let bits = bits >> (4 * at);
@@ -138,23 +133,13 @@ impl<'s> Source<'s> {
             name: name.clone(),
             reason,
         };
-        let (from, rule, scale) = if weight.scheme == CODES {
-            let codes = weight
-                .parts
-                .first()
-                .and_then(|at| checkpoint.tensors.get(*at as usize));
-            let codes = codes.ok_or_else(|| RunError::Missing(name.clone()))?;
-            let packed = [rows.div_ceil(4), cols];
-            same_shape(codes, &packed)?;
-            let form = hf::Form::new(rows, cols, checkpoint.data(codes)?.bytes);
-            let form = form.map_err(|e| wrong(e.to_string()))?;
-            let scale_name = format!("{path}.weight_scale");
-            let stored = checkpoint
-                .tensor(&scale_name)
-                .ok_or(RunError::Missing(scale_name))?;
-            let mut scale = [0.0];
-            view(checkpoint, stored)?.read(&mut scale)?;
-            (From::Codes(form), rule, scale[0])
+        let (from, rule, scales) = if StoredCodes::is(weight) {
+            let codes = weight.parts.first();
+            if let Some(codes) = codes.and_then(|at| checkpoint.tensors.get(*at as usize)) {
+                same_shape(codes, &[rows.div_ceil(4), cols])?;
+            }
+            let stored = StoredCodes::of(checkpoint, weight, rows, cols)?;
+            (From::Codes(stored.form), rule, stored.scales)
         } else if plan.rounds(role) {
             same(weight, &[rows, cols])?;
             let scale = absmean(checkpoint, weight, cols)?;
@@ -163,7 +148,7 @@ impl<'s> Source<'s> {
                 weight,
                 scale,
             };
-            (from, Dequantization::Online, scale)
+            (from, Dequantization::Online, vec![scale])
         } else {
             return Err(wrong(format!(
                 "it is {}, and the config does not say that it is rounded to ternary weights when it is used; `bitcost deploy` makes \
@@ -171,7 +156,7 @@ impl<'s> Source<'s> {
                 weight.label
             )));
         };
-        let multipliers = rule.multipliers(&[scale], rows, bias);
+        let multipliers = rule.multipliers(&scales, rows, bias);
         Ok(Matrix {
             rows,
             cols,
@@ -224,8 +209,8 @@ fn view(checkpoint: &Checkpoint, stored: &StoredTensor) -> Result<Tensor, RunErr
     checkpoint.view(stored)?.ok_or_else(|| RunError::Weight {
         name: stored.name.to_string(),
         reason: format!(
-            "numbers of {} are not supported here; BF16, F16 and F32 are",
-            stored.dtype
+            "numbers of {} at byte {} cannot be used where they lie; BF16, F16 and F32 at multiples of their size can",
+            stored.dtype, stored.begin
         ),
     })
 }

@@ -2,19 +2,15 @@
 
 use super::super::args::{LinearClassArg, RunArgs};
 use super::super::{Failure, input, usage};
-use crate::bitlinear::{BitLinear, Dequantization, PackedBitLinear, QuantConfig};
+use crate::bitlinear::{BitLinear, Dequantization, PackedBitLinear, QuantConfig, StoredCodes};
 use crate::checkpoint::packed::{Padding, Weight};
 use crate::checkpoint::scan::{Wanted, values};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::formula::did_you_mean;
 use crate::join::Headers;
-use crate::kernels::packing::hf;
 use crate::kernels::{Granularity, Packed, Packing};
 use crate::source::{self, ModelFiles, Settings};
 use crate::value::{Object, Value};
-
-/// The scheme whose bytes are ternary codes, four rows to one.
-const TERNARY: &str = "bitnet";
 
 /// A checkpoint, opened as far as its headers.
 pub(super) struct Opened {
@@ -214,11 +210,7 @@ impl Opened {
 
     /// Whether some of its weights are ternary codes.
     pub(super) fn has_codes(&self) -> bool {
-        self.headers
-            .weights
-            .weights
-            .iter()
-            .any(|weight| weight.scheme == TERNARY)
+        self.headers.weights.weights.iter().any(StoredCodes::is)
     }
 
     /// What the config says of how scales are meant.
@@ -262,7 +254,7 @@ impl Found<'_> {
             &args.layer.weight_granularity,
         )
         .map_err(|e| usage(e.to_string()))?;
-        if self.weight.scheme == TERNARY {
+        if StoredCodes::is(self.weight) {
             self.import(args, packing, config)
         } else {
             self.quantize(packing, config)
@@ -279,37 +271,14 @@ impl Found<'_> {
         let checkpoint = self.opened.checkpoint();
         self.opened.only_rounds()?;
         let rule = self.opened.linear_class(args)?;
-        let codes = self
-            .weight
-            .parts
-            .first()
-            .and_then(|part| checkpoint.tensors.get(*part as usize));
-        let codes = codes.ok_or_else(|| input(format!("{}: its codes are missing", self.path)))?;
-        let data = checkpoint.data(codes).map_err(unreadable)?;
-        let named = |e: crate::kernels::KernelError| input(format!("tensor `{}`: {e}", codes.name));
-        let form = hf::Form::new(self.rows, self.cols, data.bytes).map_err(named)?;
+        let stored = StoredCodes::of(checkpoint, self.weight, self.rows, self.cols);
+        let StoredCodes { form, scales } = stored.map_err(|e| input(e.to_string()))?;
         let packed = Packed::pack(packing, self.rows, self.cols, |row, out| form.row(row, out));
-        let scale_name = format!("{}.weight_scale", self.path);
-        let scale = match checkpoint
-            .tensors
-            .iter()
-            .find(|tensor| *tensor.name == *scale_name)
-        {
-            Some(tensor) => {
-                let data = checkpoint.data(tensor).map_err(unreadable)?;
-                super::tensors::floats(tensor, data.bytes)?
-            }
-            None => {
-                return Err(input(format!(
-                    "{}: there is no tensor `{scale_name}`",
-                    self.path
-                )));
-            }
-        };
+        let packed = packed.map_err(|e| input(format!("{}: {e}", self.path)))?;
         let layer = PackedBitLinear::from_parts(
-            vec![packed.map_err(named)?],
+            vec![packed],
             rule,
-            &scale,
+            &scales,
             self.bias.clone(),
             config.activation_granularity,
         )

@@ -3,10 +3,10 @@
 use super::super::args::RunArgs;
 use super::super::{Failure, input, usage};
 use super::load::Opened;
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::packed::{Settings as Packed, weights};
 use crate::checkpoint::scan::{Wanted, values};
 use crate::checkpoint::write::save;
-use crate::checkpoint::{Checkpoint, Tensor};
 use crate::memory::{MemoryPool, PoolConfig, Tag};
 use crate::source::{self, Settings};
 use crate::tensor::{self, Dtype};
@@ -98,26 +98,6 @@ pub(super) fn read(text: &str, features: usize) -> Result<Input, Failure> {
         shape: shape.iter().map(|side| *side as usize).collect(),
         numbers,
     })
-}
-
-/// The numbers of a plain tensor.
-pub(super) fn floats(tensor: &Tensor, bytes: &[u8]) -> Result<Vec<f32>, Failure> {
-    let of = |width: usize, number: &dyn Fn(&[u8]) -> f32| {
-        bytes.chunks_exact(width).map(number).collect()
-    };
-    match tensor.dtype.name {
-        "F32" => Ok(of(4, &|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
-        "BF16" => Ok(of(2, &|b| {
-            crate::float16::from_bf16(u16::from_le_bytes([b[0], b[1]]))
-        })),
-        "F16" => Ok(of(2, &|b| {
-            crate::float16::from_f16(u16::from_le_bytes([b[0], b[1]]))
-        })),
-        other => Err(input(format!(
-            "tensor `{}`: a scale is a float, not {other}",
-            tensor.name
-        ))),
-    }
 }
 
 /// What numbers on their way to a file are in the metrics of a pool.
