@@ -12,22 +12,32 @@ pub(crate) trait Loop {
     fn run(self) -> Self::Out;
 }
 
-/// Asks for the line of memory at a place, which need not be there: a stream that is computed with as it comes keeps too few
-/// lines on their way by itself.
+/// How far ahead of the bytes in use others are asked for. Measured on Zen 5: at 2 KiB a tenth of the bandwidth is lost, at
+/// 16 KiB a little.
+const AHEAD: usize = 8 << 10;
+
+/// Asks for the line of memory that is [`AHEAD`] of a place, whatever is there: a stream that is computed with as it comes keeps
+/// too few lines on their way by itself.
 #[inline(always)]
-pub(crate) fn soon<T>(at: *const T) {
+pub(crate) fn ask_ahead<T>(place: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch does nothing to the program, whatever the address, and every processor of x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        // SAFETY: a prefetch reads nothing that the program could see, and an address that is not mapped is ignored; it is
+        // computed without claiming to lie within anything.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.wrapping_byte_add(AHEAD).cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
+    let _ = place;
 }
 
-/// How far ahead of the numbers in use lines are asked for, in bytes.
-pub(crate) const AHEAD: usize = 8 << 10;
+/// The same for all lines of some numbers.
+#[inline(always)]
+pub(crate) fn ask_ahead_of<T>(numbers: &[T]) {
+    for line in 0..size_of_val(numbers).div_ceil(64) {
+        ask_ahead(numbers.as_ptr().wrapping_byte_add(64 * line));
+    }
+}
 
 /// Runs a loop as it is compiled for this machine.
 pub(crate) fn wide<L: Loop>(it: L) -> L::Out {

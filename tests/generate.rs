@@ -8,7 +8,7 @@ use common::{Folder, at, fixture, int, json, list, parse, program, refused, run}
 use safetensors::SafeTensors;
 use std::io::Read;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 const CLASSES: [&str; 2] = ["autobitlinear", "bitlinear"];
@@ -678,6 +678,18 @@ fn a_profile_predicts_what_runs() {
     assert_eq!(macs("prompt", "attention"), 6 * 2 * 32 * 4 * 2);
 }
 
+/// The program in the middle of a text, and what it still prints.
+fn begun(args: &[&str]) -> (Child, ChildStdout) {
+    let mut child = program(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut out = child.stdout.take().expect("a pipe");
+    out.read_exact(&mut [0; 16]).expect("a text begins");
+    (child, out)
+}
+
 #[test]
 fn random_weights_run_at_any_size_and_interrupts_keep_the_text() {
     let folder = Folder::new();
@@ -716,14 +728,7 @@ fn random_weights_run_at_any_size_and_interrupts_keep_the_text() {
     );
     assert_eq!(at(&made(&[]), "random_weights"), Value::Bool(true));
 
-    let mut child = program(&[&args[..], &["--max-new-tokens", "39000"]].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut out = child.stdout.take().expect("a pipe");
-    let mut first = [0; 16];
-    out.read_exact(&mut first).expect("a text begins");
+    let (child, mut out) = begun(&[&args[..], &["--max-new-tokens", "39000"]].concat());
     let killed = std::process::Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status();
@@ -756,14 +761,7 @@ fn a_reader_that_goes_away_ends_a_text_quietly() {
         "--max-new-tokens",
         "39000",
     ];
-    let mut child = program(&args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut out = child.stdout.take().expect("a pipe");
-    let mut first = [0; 16];
-    out.read_exact(&mut first).expect("a text begins");
+    let (child, out) = begun(&args);
     drop(out);
     let begun = Instant::now();
     let ended = child.wait_with_output().expect("it ends");

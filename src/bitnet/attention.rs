@@ -15,7 +15,7 @@ use crate::tensor::dense::{F16, F32, I8, Stored};
 use crate::tensor::ops::exp;
 use crate::tensor::{Element, TensorError};
 use crate::threads::{Pool, Shared, chunks};
-use crate::wide::{AHEAD, Loop, soon, wide};
+use crate::wide::{Loop, ask_ahead_of, wide};
 
 /// Positions that a thread goes through at once for a single token.
 const SPAN: usize = 8 * BLOCK;
@@ -46,48 +46,52 @@ impl Partial {
     }
 }
 
-/// Queries of some tokens, `[tokens][stride]` with the heads first, of which the first stands at position `first`; `out` is
-/// `[tokens][heads][head_dim]`.
-pub(super) struct Queries<'q> {
-    pub(super) numbers: &'q [f32],
+/// What is asked: queries of some tokens, `[tokens][stride]` with the heads first, of which the first stands at position `first`.
+pub(super) struct Asked<'a> {
+    pub(super) shape: &'a Shape,
+    pub(super) layer: usize,
+    pub(super) queries: &'a [f32],
     pub(super) stride: usize,
     pub(super) first: usize,
 }
 
-/// Attends to all positions of a layer that are not after a token's own.
+/// Attends to all positions of a layer that are not after a token's own; `out` is `[tokens][heads][head_dim]`.
 pub(super) fn attend(
     cache: &Cache,
-    shape: &Shape,
-    layer: usize,
-    queries: &Queries<'_>,
+    asked: &Asked<'_>,
     pool: &Pool,
     partial: &mut Partial,
     out: &mut [f32],
 ) -> Result<(), RunError> {
-    match cache.bits {
-        CacheBits::F32 => attend_as::<F32>(cache, shape, layer, queries, pool, partial, out),
-        CacheBits::F16 => attend_as::<F16>(cache, shape, layer, queries, pool, partial, out),
-        CacheBits::I8 => attend_as::<I8>(cache, shape, layer, queries, pool, partial, out),
-    }
+    let attend = match cache.bits {
+        CacheBits::F32 => attend_as::<F32>,
+        CacheBits::F16 => attend_as::<F16>,
+        CacheBits::I8 => attend_as::<I8>,
+    };
+    attend(cache, asked, pool, partial, out)
 }
 
 fn attend_as<S: Stored>(
     cache: &Cache,
-    shape: &Shape,
-    layer: usize,
-    queries: &Queries<'_>,
+    asked: &Asked<'_>,
     pool: &Pool,
     partial: &mut Partial,
     out: &mut [f32],
 ) -> Result<(), RunError> {
+    let Asked {
+        shape,
+        layer,
+        queries,
+        stride,
+        first: before,
+    } = *asked;
     let (features, group) = (shape.head_dim, shape.heads / shape.kv_heads);
-    let tokens = queries.numbers.len() / queries.stride;
+    let tokens = queries.len() / stride;
     // Every head is asked for once here, so that what threads do cannot fail.
     let head = |head| cache.head(layer, head);
     Held::<S::Bits>::of(&head(0)?)?;
-    let query = |token: usize, head: usize| {
-        &queries.numbers[token * queries.stride + head * features..][..features]
-    };
+    let query =
+        |token: usize, head: usize| &queries[token * stride + head * features..][..features];
     let root = 1.0 / (features as f32).sqrt();
     if tokens > 1 {
         let place = Shared::of(out);
@@ -108,7 +112,7 @@ fn attend_as<S: Stored>(
                             held: &held,
                             features,
                             root,
-                            positions: 0..queries.first + token + 1,
+                            positions: 0..before + token + 1,
                         },
                         |number| query(token, first + number),
                         count,
@@ -122,7 +126,7 @@ fn attend_as<S: Stored>(
         });
         return Ok(());
     }
-    let positions = queries.first + 1;
+    let positions = before + 1;
     let spans = positions.div_ceil(SPAN);
     let (sums, softmax) = (
         Shared::of(&mut partial.sums),
@@ -340,8 +344,7 @@ fn scores<S: Stored, const H: usize>(keys: &[S::Bits], queries: [&[f32]; H]) -> 
     let queries = queries.map(|query| &query[..rows.len()]);
     let mut sums = [[0.0f32; BLOCK]; H];
     for (feature, row) in rows.iter().enumerate() {
-        soon(row.as_ptr().wrapping_byte_add(AHEAD));
-        soon(row.as_ptr().wrapping_byte_add(AHEAD + 64));
+        ask_ahead_of(row);
         let row: [f32; BLOCK] = std::array::from_fn(|at| S::float(row[at]));
         for (sums, query) in sums.iter_mut().zip(&queries) {
             let query = query[feature];
@@ -370,8 +373,7 @@ fn add_values<S: Stored, const H: usize>(
         });
         for (position, row) in values.chunks_exact(features).enumerate() {
             let row = &row[from..from + FEATURES];
-            soon(row.as_ptr().wrapping_byte_add(AHEAD));
-            soon(row.as_ptr().wrapping_byte_add(AHEAD + 64));
+            ask_ahead_of(row);
             let row: [f32; FEATURES] = std::array::from_fn(|at| S::float(row[at]));
             for (own, weights) in own.iter_mut().zip(weights) {
                 for at in 0..FEATURES {
@@ -439,12 +441,14 @@ mod tests {
         let queries = numbers(tokens * shape.attention());
         let mut out = vec![9.0; queries.len()];
         let mut partial = Partial::new(&shape, context);
-        let asked = Queries {
-            numbers: &queries,
+        let asked = Asked {
+            shape: &shape,
+            layer,
+            queries: &queries,
             stride: shape.attention(),
             first: before,
         };
-        attend(&cache, &shape, layer, &asked, &pool, &mut partial, &mut out).expect("an answer");
+        attend(&cache, &asked, &pool, &mut partial, &mut out).expect("an answer");
         let mut most = 0f64;
         for token in 0..tokens {
             for head in 0..shape.heads {

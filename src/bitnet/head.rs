@@ -96,11 +96,11 @@ impl Head {
         })
     }
 
-    /// Logits `[vocabulary]` of features `[hidden]`; `vector` is memory for these.
+    /// Logits `[vocabulary]` of features `[hidden]`; `whole` is memory for these in 16 bits.
     pub(super) fn logits(
         &self,
         x: &[f32],
-        vector: &mut dense::Vector,
+        whole: &mut Vec<i16>,
         pool: &Pool,
         out: &mut [f32],
     ) -> Result<(), RunError> {
@@ -109,7 +109,7 @@ impl Head {
             .as_ref()
             .map(|scales| scales.numbers())
             .transpose()?;
-        Ok(dense::multiply(&self.matrix, scales, x, vector, pool, out)?)
+        Ok(dense::multiply(&self.matrix, scales, x, whole, pool, out)?)
     }
 }
 

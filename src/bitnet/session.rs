@@ -3,7 +3,7 @@
 //! All memory is taken at the beginning; a step for one token takes none.
 
 use super::RunError;
-use super::attention::{Partial, Queries, attend};
+use super::attention::{Asked, Partial, attend};
 use super::cache::Cache;
 use super::decoder::{Decoder, Layer, Settings};
 use super::plan::{Plan, Shape};
@@ -11,7 +11,7 @@ use super::spent::{Spent, Step};
 use crate::bitlinear::PackedBitLinear;
 use crate::kernels::{Activations, Granularity, Runnable, best};
 use crate::memory::{MemoryPool, Tag};
-use crate::tensor::{Dtype, Tensor, dense, ops};
+use crate::tensor::{Dtype, Tensor, ops};
 use crate::threads::{Pool, rows};
 
 /// What the memory that a step works in is in the metrics of a pool.
@@ -50,8 +50,8 @@ struct Scratch {
     gated: Tensor,
     /// Of `intermediate` features.
     inner: Tensor,
-    /// Features whose logits are computed.
-    last: dense::Vector,
+    /// Features whose logits are computed, where the output matrix has 8 bits.
+    last: Vec<i16>,
     logits: Tensor,
     partial: Partial,
     codes: Codes,
@@ -119,7 +119,7 @@ impl<'d> Session<'d> {
             gate_up: of(2 * shape.intermediate)?,
             gated: of(shape.intermediate)?,
             inner: of(shape.intermediate.max(shape.attention()))?,
-            last: dense::Vector::new(shape.hidden),
+            last: Vec::with_capacity(shape.hidden),
             logits: Tensor::zeros(memory, Dtype::F32, &[shape.vocabulary], SCRATCH)?,
             partial: Partial::new(&shape, settings.context),
             codes: Codes::new(&shape, 1)?,
@@ -301,20 +301,14 @@ impl<'d> Session<'d> {
         spent.end(Step::Rope);
         // a = softmax(q k' / sqrt(head_dim)) v                     [tokens, heads head_dim]
         let a = &mut it.attention.numbers_mut::<f32>()?[..tokens * attention];
-        let queries = Queries {
-            numbers: qkv,
+        let asked = Asked {
+            shape: &plan.shape,
+            layer: number,
+            queries: qkv,
             stride,
-            first: self.position,
+            first,
         };
-        attend(
-            &self.cache,
-            &plan.shape,
-            number,
-            &queries,
-            self.pool,
-            &mut it.partial,
-            a,
-        )?;
+        attend(&self.cache, &asked, self.pool, &mut it.partial, a)?;
         spent.end(Step::Attention);
         // a = sub_norm(a)
         let inner = &mut it.inner.numbers_mut::<f32>()?[..tokens * attention];

@@ -6,11 +6,7 @@
 
 #![allow(unsafe_code)]
 
-/// A loop that is worth wide vectors. `run` is inlined into its two callers.
-pub(super) trait Loop {
-    type Out;
-    fn run(self) -> Self::Out;
-}
+pub(super) use crate::wide::Loop;
 
 /// Runs a loop as it is compiled for this machine.
 pub(super) fn widest<L: Loop>(it: L) -> L::Out {

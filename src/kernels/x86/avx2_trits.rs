@@ -6,7 +6,8 @@
 
 use super::super::packing::{BLOCK_BYTES, Packing, ROWS};
 use super::avx2::{load, widen};
-use super::{ask_ahead, four};
+use super::four;
+use crate::wide::ask_ahead;
 use std::arch::x86_64::*;
 
 /// Columns of a block.

@@ -2,7 +2,8 @@
 
 use super::super::multiply::Finish;
 use super::super::packing::{BLOCK_BYTES, ROWS};
-use super::{ask_ahead, four};
+use super::four;
+use crate::wide::ask_ahead;
 use std::arch::x86_64::*;
 
 /// The two halves of a block.

@@ -5,7 +5,8 @@
 
 use super::super::packing::{BLOCK_BYTES, Packing, ROWS};
 use super::avx512::{join, load, store};
-use super::{ask_ahead, four};
+use super::four;
+use crate::wide::ask_ahead;
 use std::arch::x86_64::*;
 
 /// Digits 0 to 3 of each byte, as planes of two bits.

@@ -2,7 +2,8 @@
 
 use super::super::packing::{BLOCK_BYTES, ROWS};
 use super::avx2::{load, store};
-use super::{ask_ahead, four};
+use super::four;
+use crate::wide::ask_ahead;
 use std::arch::x86_64::*;
 
 /// One token. Planes 0 and 1 are multiplied where they stand and so are planes 2 and 3 after a shift of four bits: eight sums,

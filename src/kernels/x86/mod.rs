@@ -4,7 +4,7 @@
 //! activations of a plane, which are broadcast to all lanes. The instructions that multiply bytes take unsigned codes on one
 //! side and signed activations on the other.
 //!
-//! From memory a kernel is as fast as its loads are early: each asks for the bytes [`AHEAD`] of those that it works on. It
+//! From memory a kernel is as fast as its loads are early: each asks for bytes some KiB ahead of those that it works on. It
 //! asks beyond the end of its group too, since the next one lies there; asking for what is not there does nothing.
 
 /// Calls what is compiled for a number of tokens, so that their sums stay in registers.
@@ -31,17 +31,6 @@ pub(super) mod avxvnni;
 
 use super::TOKENS;
 use std::arch::x86_64::*;
-
-/// How far ahead the packed bytes are asked for. Measured on Zen 5: at 2 KiB a tenth of the bandwidth is lost, at 16 KiB a little.
-const AHEAD: usize = 8 << 10;
-
-/// Asks for the cache line `AHEAD` of a place.
-#[inline(always)]
-fn ask_ahead(place: *const u8) {
-    // SAFETY: a prefetch reads nothing that the program could see, and an address that is not mapped is ignored; it is
-    // computed without claiming to lie within the slice.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(AHEAD).cast()) }
-}
 
 /// Four neighbouring activations as one number.
 #[inline(always)]
