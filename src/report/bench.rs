@@ -1,6 +1,7 @@
 //! The stable JSON of `bench-kernel`, its table and its lines of values.
 
 use super::table::grid;
+use super::tool::{TOOL, Tool};
 use crate::device::Device;
 use crate::kernels::measure::{Honesty, Timing};
 use serde::Serialize;
@@ -45,18 +46,12 @@ pub struct Baseline {
 #[derive(Serialize)]
 struct BenchJson<'a> {
     schema: &'static str,
-    tool: ToolJson,
+    tool: Tool,
     machine: MachineJson<'a>,
     results: Vec<ResultJson>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     baselines: &'a [Baseline],
     notes: Vec<NoteJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct ToolJson {
-    name: &'static str,
-    version: &'static str,
 }
 
 #[derive(Serialize)]
@@ -111,10 +106,7 @@ struct NoteJson<'a> {
 pub fn json(bench: &Bench) -> impl Serialize + '_ {
     BenchJson {
         schema: "bitcost.bench-kernel/1",
-        tool: ToolJson {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        tool: TOOL,
         machine: MachineJson {
             processor: bench.device.processor.as_deref(),
             cores: bench.device.cores,

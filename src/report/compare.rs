@@ -1,6 +1,7 @@
 //! The stable JSON of `compare`, and its table: base and compressed side by side, layer by layer.
 
 use super::table::Grid;
+use super::tool::{TOOL, Tool};
 use crate::compare::{Apart, BitsSource, Bops, Layer, Macs, Totals, ratio};
 use crate::units;
 use serde::{Serialize, Serializer};
@@ -48,7 +49,7 @@ pub struct CompareNote {
 #[derive(Serialize)]
 pub struct CompareJson<'a> {
     schema: &'static str,
-    tool: ToolJson,
+    tool: Tool,
     base: SideJson<'a>,
     compressed: SideJson<'a>,
     conventions: ConventionsJson<'a>,
@@ -56,12 +57,6 @@ pub struct CompareJson<'a> {
     totals: TotalsJson,
     ratios: RatiosJson,
     notes: Vec<NoteJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct ToolJson {
-    name: &'static str,
-    version: &'static str,
 }
 
 #[derive(Serialize)]
@@ -136,10 +131,7 @@ pub fn json<'a>(
     let (base, compressed) = (*base, *compressed);
     CompareJson {
         schema: "bitcost.compare/1",
-        tool: ToolJson {
-            name: "bitcost",
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        tool: TOOL,
         base: SideJson { id: &meta.base },
         compressed: SideJson {
             id: &meta.compressed,

@@ -1,6 +1,7 @@
 //! What `deploy` has packed: the stable JSON and the table.
 
 use super::table::grid;
+use super::tool::{TOOL, Tool};
 use crate::units;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -73,7 +74,7 @@ pub struct PackedFile {
 #[derive(Serialize)]
 pub struct DeployJson<'r> {
     schema: &'static str,
-    tool: ToolJson,
+    tool: Tool,
     input: &'r str,
     output: &'r str,
     linear_class: &'r str,
@@ -84,12 +85,6 @@ pub struct DeployJson<'r> {
     copied: &'r [String],
     left: Vec<ReasonJson<'r>>,
     totals: TotalsJson,
-}
-
-#[derive(Serialize)]
-struct ToolJson {
-    name: &'static str,
-    version: &'static str,
 }
 
 #[derive(Serialize)]
@@ -176,10 +171,7 @@ pub fn json<'r>(meta: &'r DeployMeta, report: &'r Report) -> DeployJson<'r> {
         .map(|(name, reason)| ReasonJson { name, reason });
     DeployJson {
         schema: "bitcost.deploy/1",
-        tool: ToolJson {
-            name: "bitcost",
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        tool: TOOL,
         input: &meta.input,
         output: &meta.output,
         linear_class: meta.linear_class,

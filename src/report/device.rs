@@ -2,6 +2,7 @@
 
 use super::bench::rate;
 use super::table::{grid, wrap};
+use super::tool::{TOOL, Tool};
 use crate::device::{Cache, Device};
 use crate::machine::{Known, Measured, Peak, Read, instruction_sets};
 use crate::units;
@@ -24,7 +25,7 @@ pub struct Machine {
 #[derive(Serialize)]
 struct MachineJson<'a> {
     schema: &'static str,
-    tool: ToolJson,
+    tool: Tool,
     processor: Option<&'a str>,
     architecture: &'static str,
     features: Option<&'a [&'static str]>,
@@ -36,12 +37,6 @@ struct MachineJson<'a> {
     measured: Option<MeasuredJson<'a>>,
     other_devices: Vec<OtherJson>,
     notes: Vec<NoteJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct ToolJson {
-    name: &'static str,
-    version: &'static str,
 }
 
 #[derive(Serialize)]
@@ -101,10 +96,7 @@ pub fn json(machine: &Machine) -> impl Serialize + '_ {
     let device = &machine.device;
     MachineJson {
         schema: "bitcost.device/1",
-        tool: ToolJson {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        tool: TOOL,
         processor: device.processor.as_deref(),
         architecture: ARCH,
         features: device.features.as_deref(),

@@ -2,6 +2,7 @@
 
 use super::csv;
 use super::table::Grid;
+use super::tool::{TOOL, Tool};
 use crate::bops::{Bops, BopsKey};
 use crate::cost::blocks::BLOCKS;
 use crate::cost::{
@@ -11,22 +12,11 @@ use crate::cost::{
 use crate::units;
 use serde::Serialize;
 
-#[derive(Serialize)]
-struct ToolJson {
-    name: &'static str,
-    version: &'static str,
-}
-
-const TOOL: ToolJson = ToolJson {
-    name: "bitcost",
-    version: env!("CARGO_PKG_VERSION"),
-};
-
 /// One object of `bitcost.estimate/1`.
 #[derive(Serialize)]
 pub struct EstimateJson<'r> {
     schema: &'static str,
-    tool: ToolJson,
+    tool: Tool,
     input: Operand,
     precision: Precision,
     bops_key: &'static str,
@@ -364,7 +354,7 @@ fn conventions_line(c: &Conventions) -> String {
 #[derive(Serialize)]
 pub struct PrecisionsJson<'r> {
     schema: &'static str,
-    tool: ToolJson,
+    tool: Tool,
     input: Operand,
     bops_key: &'static str,
     conventions: ConventionsJson,

@@ -1,6 +1,7 @@
 //! The stable JSON of a text that a whole model made, and what is told of it to people.
 
 use super::table::grid;
+use super::tool::{TOOL, Tool};
 use crate::bitnet::{Generated, Needed, Step, Took};
 use crate::kernels::Runnable;
 use crate::memory::Metrics;
@@ -72,7 +73,7 @@ pub struct Predicted {
 #[derive(Serialize)]
 struct SequenceJson<'s> {
     schema: &'static str,
-    tool: ToolJson,
+    tool: Tool,
     model: &'s str,
     random_weights: bool,
     kernel: &'static str,
@@ -89,12 +90,6 @@ struct SequenceJson<'s> {
     memory: MemoryJson,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<ProfileJson>,
-}
-
-#[derive(Serialize)]
-struct ToolJson {
-    name: &'static str,
-    version: &'static str,
 }
 
 #[derive(Serialize)]
@@ -208,10 +203,7 @@ pub fn json<'s>(it: &'s Sequence<'_>) -> impl Serialize + 's {
     let needed = it.memory.needed;
     SequenceJson {
         schema: "bitcost.generate/1",
-        tool: ToolJson {
-            name: "bitcost",
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        tool: TOOL,
         model: &it.model,
         random_weights: it.random,
         kernel: it.kernel.name,

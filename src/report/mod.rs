@@ -13,6 +13,7 @@ pub mod generate;
 pub mod json;
 pub mod run;
 pub mod table;
+mod tool;
 
 use serde::Serialize;
 

@@ -1,6 +1,7 @@
 //! The stable JSON of `run` for a layer, and what it prints for people.
 
 use super::table::grid;
+use super::tool::{TOOL, Tool};
 use crate::analysis::{Read, Written};
 use crate::kernels::{Counts, Runnable};
 use crate::units;
@@ -71,7 +72,7 @@ pub struct Verified {
 #[derive(Serialize)]
 struct RunJson<'r> {
     schema: &'static str,
-    tool: ToolJson,
+    tool: Tool,
     checkpoint: &'r str,
     layer: &'r str,
     source: &'r str,
@@ -97,12 +98,6 @@ struct RunJson<'r> {
 struct NoteJson<'r> {
     code: &'static str,
     message: &'r str,
-}
-
-#[derive(Serialize)]
-struct ToolJson {
-    name: &'static str,
-    version: &'static str,
 }
 
 #[derive(Serialize)]
@@ -137,10 +132,7 @@ impl Run {
 pub fn json(run: &Run) -> impl Serialize + '_ {
     RunJson {
         schema: "bitcost.run/1",
-        tool: ToolJson {
-            name: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-        },
+        tool: TOOL,
         checkpoint: &run.checkpoint,
         layer: &run.layer,
         source: &run.source,
